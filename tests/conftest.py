@@ -1,0 +1,49 @@
+"""Fixtures that every test may use: seeded randomness, thread counts; Hypothesis' profiles."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zlib
+from collections.abc import Callable, Generator, Iterator
+
+import numpy as np
+import pytest
+
+with contextlib.suppress(ImportError):
+    from hypothesis import settings
+
+    # "default" draws the same examples in every run; HYPOTHESIS_PROFILE=explore draws new ones and prints what reproduces a failure.
+    settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
+    settings.register_profile("explore", deadline=None, derandomize=False, max_examples=1000, print_blob=True)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """The seed of the session: CNNMATH_TEST_SEED, or 0."""
+    return int(os.environ.get("CNNMATH_TEST_SEED", "0"))
+
+
+@pytest.fixture
+def rng(seed: int, request: pytest.FixtureRequest) -> np.random.Generator:
+    """A generator of the test's own: it depends on the session's seed and the test's name alone."""
+    return np.random.default_rng([seed, zlib.crc32(request.node.nodeid.encode())])
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """`threads(n)` sets the thread count; the count from before is restored after the test."""
+    import cnnmath
+
+    before = cnnmath.get_num_threads()
+    yield cnnmath.set_num_threads
+    cnnmath.set_num_threads(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        report.sections.append(("seed", f"CNNMATH_TEST_SEED={os.environ.get('CNNMATH_TEST_SEED', '0')}"))
+    return report

@@ -1,0 +1,1 @@
+"""cnnmath against PyTorch, where PyTorch is installed: its own samples, generated shapes, training."""
