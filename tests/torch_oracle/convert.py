@@ -5,12 +5,22 @@ A "tree" is what stands in a call's arguments: tensors, numbers, None, and lists
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """PyTorch may warn; cnnmath, whose calls stand outside of this, may not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def map_tree(fn: Callable[[Any], Any], tree: Any) -> Any:
@@ -33,7 +43,7 @@ def leaves(tree: Any) -> Iterator[Any]:
 
 
 def to_numpy(value: Any) -> Any:
-    """A tensor as an array over the same memory with the same strides; a torch dtype as NumPy's; else the value."""
+    """A tensor as an array over the same memory with the same strides; a dtype as NumPy's; else the value."""
     if isinstance(value, torch.Tensor):
         return value.detach().numpy()
     if isinstance(value, torch.dtype):
@@ -63,7 +73,7 @@ class Tolerance:
 
 
 def difference(actual: Any, expected: Any, tolerance: Tolerance) -> str | None:
-    """What is wrong with `actual`, or None. Shapes and dtypes are exact, NaN equals NaN, integers are equal."""
+    """What is wrong with `actual`, or None. Shapes, dtypes and integers are exact; NaN equals NaN."""
     if not isinstance(actual, np.ndarray | np.generic):
         return f"expected an array, got {type(actual).__name__}"
     if actual.shape != expected.shape:
