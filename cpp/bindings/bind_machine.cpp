@@ -1,0 +1,23 @@
+#include <pybind11/stl.h>
+
+#include <stdexcept>
+
+#include "bindings/bindings.h"
+#include "core/isa.h"
+#include "core/parallel.h"
+
+namespace py = pybind11;
+
+void bind_machine(py::module_& m) {
+  cnnmath::isa_in_use();  // a CNNMATH_ISA that cannot run fails the import, not the first call
+  m.attr("version") = CNNMATH_VERSION;
+  m.attr("compiler") = "g++ " __VERSION__;
+  m.def("isas_built", &cnnmath::isas_built, "Instruction sets this build holds, best first.");
+  m.def("isas_available", &cnnmath::isas_available, "Those of them that this machine has.");
+  m.def("isa", &cnnmath::isa_in_use, "The instruction set in use.");
+  m.def("num_cpus", &cnnmath::num_cpus, "CPUs that this process may run on.");
+  m.def("cpus_of_quota", &cnnmath::cpus_of_quota, py::arg("cpu_max"),
+        "CPUs that a cgroup's cpu.max line grants, rounded up; 0 where it sets no limit.");
+  m.def("get_num_threads", &cnnmath::num_threads);
+  m.def("set_num_threads", &cnnmath::set_num_threads, py::arg("n"));
+}

@@ -1,0 +1,106 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <stdexcept>
+
+#include "bindings/bindings.h"
+#include "core/arena.h"
+#include "core/isa.h"
+#include "core/parallel.h"
+#include "program/program.h"
+
+namespace py = pybind11;
+using cnnmath::Arena;
+using cnnmath::Kernel;
+using cnnmath::Program;
+using cnnmath::Ref;
+
+namespace {
+
+using Place = std::pair<int, int64_t>;
+using Params = std::vector<int64_t>;
+
+// The pointer of a bound slot: an array's data, an arena, or None.
+void* pointer_of(const py::handle& slot) {
+  if (slot.is_none()) return nullptr;
+  if (py::isinstance<Arena>(slot)) return slot.cast<Arena&>().data();
+  if (py::detail::npy_api::get().PyArray_Check_(slot.ptr())) return py::detail::array_proxy(slot.ptr())->data;
+  throw py::type_error("a slot is bound to an ndarray, an Arena or None, got " +
+                       std::string(py::str(py::type::handle_of(slot))));
+}
+
+void run(const Program& program, const py::list& slots) {
+  if (static_cast<int>(slots.size()) != program.slots())
+    throw py::value_error("expected " + std::to_string(program.slots()) + " slots, got " + std::to_string(slots.size()));
+  std::vector<void*> pointers;
+  pointers.reserve(slots.size());
+  for (const auto& slot : slots) pointers.push_back(pointer_of(slot));
+  const int threads = cnnmath::num_threads();
+  // Kernels touch no Python object, and the caller holds every array: other Python threads may go on.
+  const py::gil_scoped_release release;
+  program.run(pointers.data(), threads);
+}
+
+// An array on a 64-byte aligned buffer of its own, filled with zeros.
+py::array aligned_zeros(const std::vector<py::ssize_t>& shape, const py::dtype& dtype) {
+  py::ssize_t bytes = dtype.itemsize();
+  for (const auto n : shape) bytes *= n;
+  auto arena = std::make_unique<Arena>(static_cast<std::size_t>(bytes));
+  std::fill_n(arena->data(), bytes, char{0});
+  Arena* raw = arena.release();
+  const py::capsule owner(raw, [](void* p) { delete static_cast<Arena*>(p); });
+  return py::array(dtype, shape, raw->data(), owner);
+}
+
+}  // namespace
+
+void bind_program(py::module_& m) {
+  py::class_<Kernel>(m, "Kernel", "A kernel of the instruction set in use.")
+      .def_property_readonly("name", [](const Kernel& k) { return k.name; })
+      .def_property_readonly("dtype", [](const Kernel& k) { return k.dtype; })
+      .def_property_readonly("args", [](const Kernel& k) { return k.args; })
+      .def_property_readonly("fields", [](const Kernel& k) { return k.fields; })
+      .def("phases", [](const Kernel& k, const Params& p) { return k.phases(p.data()); }, py::arg("params"))
+      .def("tasks", [](const Kernel& k, const Params& p, int phase) { return k.tasks(p.data(), phase); },
+           py::arg("params"), py::arg("phase"))
+      .def("workspace", [](const Kernel& k, const Params& p) { return k.workspace(p.data()); }, py::arg("params"))
+      .def("scratch", [](const Kernel& k, const Params& p) { return k.scratch(p.data()); }, py::arg("params"));
+  m.def("find_kernel", &cnnmath::find_kernel, py::arg("name"), py::arg("dtype"), py::return_value_policy::reference);
+  m.def("kernels", &cnnmath::all_kernels, py::return_value_policy::reference);
+
+  py::class_<Arena>(m, "Arena", "Aligned, uninitialised memory for the temporaries of a program.")
+      .def(py::init([](int64_t bytes) {
+             if (bytes < 0) throw py::value_error("negative size");
+             return std::make_unique<Arena>(static_cast<std::size_t>(bytes));
+           }),
+           py::arg("nbytes"))
+      .def_property_readonly("nbytes", &Arena::size)
+      .def(
+          "view",
+          [](const py::object& self, int64_t offset, const std::vector<py::ssize_t>& shape, const py::dtype& dtype) {
+            const auto& arena = self.cast<const Arena&>();
+            py::ssize_t bytes = dtype.itemsize();
+            for (const auto n : shape) bytes *= n;
+            if (offset < 0 || bytes < 0 || static_cast<std::size_t>(offset + bytes) > arena.size())
+              throw py::value_error("the view leaves the arena");
+            return py::array(dtype, shape, arena.data() + offset, self);
+          },
+          py::arg("offset"), py::arg("shape"), py::arg("dtype"));
+
+  py::class_<Program>(m, "Program", "A list of kernel calls on (slot, offset).")
+      .def(py::init<int>(), py::arg("slots"))
+      .def(
+          "add",
+          [](Program& program, const Kernel& kernel, Params params, const std::vector<Place>& args, const Place& workspace) {
+            std::vector<Ref> refs;
+            for (const auto& [slot, offset] : args) refs.push_back({slot, offset});
+            program.add(kernel, std::move(params), std::move(refs), {workspace.first, workspace.second});
+          },
+          py::arg("kernel"), py::arg("params"), py::arg("args"), py::arg("workspace"))
+      .def_property_readonly("calls", &Program::calls)
+      .def_property_readonly("scratch_bytes", &Program::scratch_bytes, "Bytes of scratch that each thread needs.")
+      .def("run", &run, py::arg("slots"), "Runs the program on the arrays bound to its slots.");
+
+  m.def("aligned_zeros", &aligned_zeros, py::arg("shape"), py::arg("dtype"));
+}

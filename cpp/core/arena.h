@@ -1,0 +1,23 @@
+// Aligned memory for programs: arenas shared by all plans, and the buffers that parameters own.
+#pragma once
+#include <cstddef>
+
+namespace cnnmath {
+
+// A block of memory aligned to 64 bytes (2 MiB, and backed by huge pages where the system grants them, if it is
+// large). Not initialised beyond what the system does. Throws std::bad_alloc.
+class Arena {
+ public:
+  explicit Arena(std::size_t bytes);
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  char* data() const { return data_; }
+  std::size_t size() const { return size_; }
+
+ private:
+  char* data_;
+  std::size_t size_;
+};
+
+}  // namespace cnnmath

@@ -1,0 +1,116 @@
+#include "core/parallel.h"
+
+#include <omp.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace cnnmath {
+namespace {
+
+std::atomic<int> chosen{0};
+std::atomic<bool> team_started{false};
+std::atomic<bool> forked{false};
+
+void pause_cpu() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// The tightest quota on the path from this process's cgroup to the root.
+int quota_cpus() {
+  std::ifstream self("/proc/self/cgroup");
+  std::string line, path;
+  while (std::getline(self, line))
+    if (line.rfind("0::", 0) == 0) path = line.substr(3);
+  int least = 0;
+  while (true) {
+    std::ifstream file("/sys/fs/cgroup" + path + "/cpu.max");
+    std::string content;
+    if (std::getline(file, content)) {
+      const int cpus = cpus_of_quota(content);
+      if (cpus > 0 && (least == 0 || cpus < least)) least = cpus;
+    }
+    if (path.empty() || path == "/") break;
+    path.erase(path.rfind('/'));
+  }
+  return least;
+}
+
+int default_threads() {
+  if (const char* value = std::getenv("OMP_NUM_THREADS")) {
+    const int n = std::atoi(value);
+    if (n > 0) return n;
+  }
+  int cpus = num_cpus();
+  const int quota = quota_cpus();
+  if (quota > 0) cpus = std::min(cpus, quota);
+  return std::max(cpus, 1);
+}
+
+}  // namespace
+
+int num_cpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, omp_get_num_procs());
+}
+
+int cpus_of_quota(const std::string& cpu_max) {
+  std::istringstream in(cpu_max);
+  std::string quota;
+  double period = 0;
+  if (!(in >> quota >> period) || quota == "max" || period <= 0) return 0;
+  const double cpus = std::atof(quota.c_str()) / period;
+  return cpus > 0 ? std::max(1, static_cast<int>(std::ceil(cpus))) : 0;
+}
+
+int num_threads() {
+  if (chosen == 0) chosen = default_threads();
+  return chosen;
+}
+
+void set_num_threads(int n) { chosen = n; }
+
+void Barrier::wait(int threads) {
+  if (threads == 1) return;
+  const uint32_t now = epoch_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
+    arrived_.store(0, std::memory_order_relaxed);
+    epoch_.store(now + 1, std::memory_order_release);
+    epoch_.notify_all();
+    return;
+  }
+  static const int cpus = num_cpus();
+  const int spins = threads <= cpus ? 2000 : 0;
+  for (int i = 0; i < spins; ++i) {
+    if (epoch_.load(std::memory_order_acquire) != now) return;
+    pause_cpu();
+  }
+  while (epoch_.load(std::memory_order_acquire) == now) epoch_.wait(now, std::memory_order_acquire);
+}
+
+void run_team(int threads, void (*body)(void*, int, int), void* context) {
+  // A child forked after the team was started has lost its threads: libgomp would wait for them for ever.
+  if (threads <= 1 || forked) {
+    body(context, 0, 1);
+    return;
+  }
+  if (!team_started.exchange(true)) pthread_atfork(nullptr, nullptr, [] { forked = true; });
+#pragma omp parallel num_threads(threads)
+  body(context, omp_get_thread_num(), omp_get_num_threads());
+}
+
+}  // namespace cnnmath

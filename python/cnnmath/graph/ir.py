@@ -1,0 +1,371 @@
+"""The graph: what a traced function computes, as a list of nodes in the order in which they run.
+
+A `Tensor` is a symbol for an array: shape, dtype and physical order are known, values are not. A `Node` applies an
+`Op` to tensors. An op is one object that knows all about itself: its shape rule (`infer`), its gradient rule
+(`gradient`), its kernels (`lower`) and its cost (`flops`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
+
+import numpy as np
+
+from .variable import Variable, default_order, physical, same_order
+
+if TYPE_CHECKING:
+    from ..planner.lowering import Lowering
+
+Shape = tuple[int, ...]
+Order = tuple[int, ...]
+
+
+class Spec(NamedTuple):
+    """Shape, dtype and physical order of a tensor; `order=None` stands for the default of its rank."""
+
+    shape: Shape
+    dtype: np.dtype[Any]
+    order: Order | None = None
+
+
+class Cell:
+    """A number that is read when the program runs, so that it may change between runs: lr, p, momentum, a strength.
+
+    `read()` gives a float, or a tuple of unsigned integers for the key of a random number generator.
+    """
+
+    __slots__ = ("read", "constant")
+
+    def __init__(self, read: Callable[[], Any], constant: bool = False) -> None:
+        self.read = read
+        self.constant = constant
+
+    @staticmethod
+    def of(value: CellLike) -> Cell:
+        """A cell for `value`: itself, a fixed number, or a function that is called at each run."""
+        if isinstance(value, Cell):
+            return value
+        if callable(value):
+            return Cell(value)
+        number = float(value)
+        return Cell(lambda: number, constant=True)
+
+
+CellLike = Union[Cell, float, Callable[[], float]]
+
+
+def attribute(owner: object, name: str) -> Cell:
+    """The cell that reads `owner.name` at each run."""
+    return Cell(lambda: getattr(owner, name))
+
+
+def item(mapping: dict[str, Any], key: str) -> Cell:
+    """The cell that reads `mapping[key]` at each run."""
+    return Cell(lambda: mapping[key])
+
+
+class Op:
+    """One operation. Subclasses are stateless; there is one instance of each.
+
+    Attributes:
+        name: how the op shows in a printed graph.
+        effect: the op writes to a variable or an input (its first inputs, see `writes`); it is kept without consumers.
+        random: the op draws random numbers: its node gets a number of its own and the generator's key as cell "key".
+    """
+
+    name: str = ""
+    effect: bool = False
+    random: bool = False
+
+    def infer(self, *inputs: Any, **attrs: Any) -> Spec | tuple[Spec, ...]:
+        """Specs of the outputs. Inputs are Tensors (or None); raises ValueError or TypeError with the reason."""
+        raise NotImplementedError
+
+    def writes(self, node: Node) -> tuple[Tensor, ...]:
+        """Of an op with effect: the inputs that it writes to."""
+        return ()
+
+    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+        """One gradient for each input (None where `needs` is false or nothing flows), given those of the outputs."""
+        raise ValueError(f"{self.name} has no gradient")
+
+    def lower(self, low: Lowering, node: Node) -> None:
+        """Emits the kernel calls that compute the node's outputs."""
+        raise NotImplementedError
+
+    def flops(self, node: Node) -> int:
+        """Floating point operations, a multiplication and an addition counted as two."""
+        return 0
+
+
+class Tensor:
+    """A symbol for an array in a graph."""
+
+    __slots__ = ("graph", "node", "index", "shape", "dtype", "order", "name")
+    __array_ufunc__ = None  # ndarray + Tensor goes to Tensor.__radd__
+
+    def __init__(self, graph: Graph, spec: Spec, node: Node | None, index: int, name: str) -> None:
+        self.graph = graph
+        self.node = node
+        self.index = index
+        self.shape: Shape = tuple(int(n) for n in spec.shape)
+        self.dtype = np.dtype(spec.dtype)
+        self.order: Order = default_order(len(self.shape)) if spec.order is None else tuple(spec.order)
+        self.name = name
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the logical dims, in elements."""
+        strides = [0] * self.ndim
+        step = 1
+        for dim in reversed(self.order):
+            strides[dim] = step
+            step *= max(self.shape[dim], 1)
+        return tuple(strides)
+
+    def has_order(self, order: Order) -> bool:
+        """Whether the memory is as if in that order (dims of size 1 do not matter)."""
+        return same_order(self.shape, self.order, order)
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {np.dtype(self.dtype).name}{list(self.shape)}"
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "the truth of a traced value is not known while the graph is built: branch on shapes or on Python values, "
+            "or put the computation into a cnnmath.Function"
+        )
+
+    def __float__(self) -> float:
+        raise TypeError("a traced value has no number yet: return it from the function and read it there")
+
+    __int__ = __float__
+    __index__ = __float__
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError(
+            "a traced value cannot go to NumPy while the graph is built: use the ops of cnnmath.functional, "
+            "or a cnnmath.Function for an op of your own in NumPy"
+        )
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d tensor")
+        return self.shape[0]
+
+    # The operators are those of cnnmath.functional, which registers them here: the graph knows no op.
+    operators: dict[str, Callable[..., Any]] = {}
+
+    def __add__(self, other: Any) -> Tensor:
+        return Tensor.operators["add"](self, other)  # type: ignore[no-any-return]
+
+    def __radd__(self, other: Any) -> Tensor:
+        return Tensor.operators["add"](other, self)  # type: ignore[no-any-return]
+
+    def __sub__(self, other: Any) -> Tensor:
+        return Tensor.operators["sub"](self, other)  # type: ignore[no-any-return]
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return Tensor.operators["sub"](other, self)  # type: ignore[no-any-return]
+
+    def __mul__(self, other: Any) -> Tensor:
+        return Tensor.operators["mul"](self, other)  # type: ignore[no-any-return]
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return Tensor.operators["mul"](other, self)  # type: ignore[no-any-return]
+
+    def __neg__(self) -> Tensor:
+        return Tensor.operators["mul"](self, -1.0)  # type: ignore[no-any-return]
+
+    def reshape(self, *shape: Any) -> Tensor:
+        sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        return Tensor.operators["reshape"](self, sizes)  # type: ignore[no-any-return]
+
+    def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor:
+        return Tensor.operators["mean"](self, dim, keepdim)  # type: ignore[no-any-return]
+
+    def sum(self, dim: Any = None, keepdim: bool = False) -> Tensor:
+        return Tensor.operators["sum"](self, dim, keepdim)  # type: ignore[no-any-return]
+
+
+class Node:
+    """An op applied to tensors."""
+
+    __slots__ = ("op", "inputs", "attrs", "cells", "outputs", "number")
+
+    def __init__(self, op: Op, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any], cells: dict[str, Cell]) -> None:
+        self.op = op
+        self.inputs = inputs
+        self.attrs = attrs
+        self.cells = cells
+        self.outputs: tuple[Tensor, ...] = ()
+        self.number = -1  # of a random op: which of the graph's random ops it is
+
+    @property
+    def output(self) -> Tensor:
+        return self.outputs[0]
+
+    def __repr__(self) -> str:
+        outs = ", ".join(map(repr, self.outputs))
+        args = [("-" if t is None else t.name) for t in self.inputs]
+        args += [f"{k}={v}" for k, v in self.attrs.items() if not isinstance(v, np.ndarray)]
+        return f"{outs or '()'} = {self.op.name}({', '.join(args)})"
+
+
+class Graph:
+    """Nodes in program order, and what they read and give."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.inputs: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+        self.variables: dict[Variable, Tensor] = {}
+        self.constants: dict[Tensor, np.ndarray] = {}
+        self.checks: list[tuple[Tensor, Callable[[np.ndarray], None]]] = []
+        self.dependencies: dict[Any, Any] = {}
+        self.random_ops = 0
+        self._names: dict[str, int] = {}
+
+    def _name(self, stem: str) -> str:
+        n = self._names.get(stem, 0)
+        self._names[stem] = n + 1
+        return f"{stem}{n}" if n else stem
+
+    def input(self, spec: Spec, name: str = "x") -> Tensor:
+        t = Tensor(self, spec, None, len(self.inputs), self._name(name))
+        self.inputs.append(t)
+        return t
+
+    def variable(self, v: Variable) -> Tensor:
+        """The tensor of a variable; the same one at each use, so that its gradients add up."""
+        if v not in self.variables:
+            spec = Spec(v.shape, v.dtype, v.order)
+            self.variables[v] = Tensor(self, spec, None, len(self.variables), self._name(v.name or "w"))
+        return self.variables[v]
+
+    def constant(self, value: Any, dtype: Any = None) -> Tensor:
+        array = np.array(value, dtype=dtype)
+        t = Tensor(self, Spec(array.shape, array.dtype), None, len(self.constants), self._name("c"))
+        self.constants[t] = physical(array, t.order)
+        return t
+
+    def check(self, tensor: Tensor, test: Callable[[np.ndarray], None]) -> None:
+        """Runs `test` on the array bound to an input before each run; it raises where the values are wrong."""
+        if tensor.node is None and tensor in self.inputs:
+            self.checks.append((tensor, test))
+
+    def depend(self, thing: Any) -> None:
+        """Notes that the trace read `thing`: a plan of this graph holds while `thing.plan_key()` stays as it is now."""
+        self.dependencies.setdefault(thing, thing.plan_key())
+
+    def append(self, op: Op, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any], cells: dict[str, Cell]) -> Node:
+        specs = op.infer(*inputs, **attrs)
+        if isinstance(specs, Spec):
+            specs = (specs,)
+        node = Node(op, inputs, attrs, cells)
+        if op.random:
+            node.number = self.random_ops
+            self.random_ops += 1
+            node.cells = {**cells, "key": Cell(random_key)}
+        node.outputs = tuple(Tensor(self, s, node, i, self._name(op.name)) for i, s in enumerate(specs))
+        self.nodes.append(node)
+        return node
+
+    def __repr__(self) -> str:
+        lines = ["graph(" + ", ".join(map(repr, self.inputs)) + ")"]
+        lines += [f"  {t!r} = variable" for t in self.variables.values()]
+        lines += [f"  {t!r} = constant" for t in self.constants]
+        lines += [f"  {node!r}" for node in self.nodes]
+        lines.append("  return " + ", ".join(t.name for t in self.outputs))
+        return "\n".join(lines)
+
+    @property
+    def flops(self) -> int:
+        """Floating point operations of one run."""
+        return sum(node.op.flops(node) for node in self.nodes)
+
+
+class _Context(threading.local):
+    def __init__(self) -> None:
+        self.graphs: list[Graph] = []
+        self.key: tuple[int, int] | None = None
+
+
+_context = _Context()
+
+
+def current_graph() -> Graph | None:
+    """The graph being traced by this thread, if any."""
+    return _context.graphs[-1] if _context.graphs else None
+
+
+@contextmanager
+def tracing(graph: Graph) -> Iterator[Graph]:
+    _context.graphs.append(graph)
+    try:
+        yield graph
+    finally:
+        _context.graphs.pop()
+
+
+def random_key() -> tuple[int, int]:
+    """Seed and step counter of the run in progress; set by the one who runs a plan (see planner.random)."""
+    if _context.key is None:
+        raise RuntimeError("no random key outside a run")
+    return _context.key
+
+
+@contextmanager
+def keyed(key: tuple[int, int]) -> Iterator[None]:
+    """The runs inside draw their random numbers with this (seed, step counter)."""
+    before, _context.key = _context.key, key
+    try:
+        yield
+    finally:
+        _context.key = before
+
+
+TensorLike = Union[Tensor, Variable, np.ndarray, float]
+
+
+def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:
+    """`value` in the graph being traced: a Tensor as it is, a Variable as such, anything else as a constant.
+
+    A Python number takes the dtype of `like`.
+    """
+    if isinstance(value, Tensor):
+        return value
+    graph = current_graph()
+    if graph is None:
+        raise RuntimeError("no graph is being traced")
+    if isinstance(value, Variable):
+        return graph.variable(value)
+    if like is not None and isinstance(value, (bool, int, float)):
+        return graph.constant(value, like.dtype)
+    return graph.constant(value)
+
+
+def apply(op: Op, *inputs: Any, cells: dict[str, CellLike] | None = None, **attrs: Any) -> Any:
+    """Adds `op` to the graph being traced; gives its output tensor, or a tuple where it has several."""
+    graph = current_graph()
+    if graph is None:
+        raise RuntimeError(f"{op.name}: no graph is being traced")
+    tensors = tuple(None if t is None else as_tensor(t) for t in inputs)
+    cell_map = {name: Cell.of(value) for name, value in (cells or {}).items()}
+    node = graph.append(op, tensors, attrs, cell_map)
+    return node.outputs[0] if len(node.outputs) == 1 else node.outputs

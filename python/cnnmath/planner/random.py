@@ -1,0 +1,44 @@
+"""Random numbers: one generator, counter-based, keyed by seed, step, op and position, never by thread."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+
+
+class Generator:
+    """A seed and a counter: every run that draws random numbers takes one step of it."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._lock = threading.Lock()
+        self.seed = 0
+        self.counter = 0
+        self.manual_seed(seed)
+
+    def manual_seed(self, seed: int) -> None:
+        """Starts anew from `seed`, a whole number of 64 bits."""
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+            raise TypeError(f"manual_seed: expected an int, got {type(seed).__name__}")
+        self.seed = int(seed) & (2**64 - 1)
+        self.counter = 0
+
+    def next_key(self) -> tuple[int, int]:
+        """(seed, counter) of the next run."""
+        with self._lock:
+            key = (self.seed, self.counter)
+            self.counter += 1
+        return key
+
+    def numpy(self) -> np.random.Generator:
+        """A NumPy generator of the next step: for initial weights and shuffling."""
+        seed, counter = self.next_key()
+        return np.random.Generator(np.random.Philox(key=np.array([seed, counter], dtype=np.uint64)))
+
+
+generator = Generator()
+
+
+def manual_seed(seed: int) -> None:
+    """Seeds initial weights, dropout, shuffling and augmentation of this process."""
+    generator.manual_seed(seed)
