@@ -243,15 +243,57 @@ template <class T> static CNNMATH_INLINE void store_n(T* p, Vec<T> a, int64_t n)
     if (k < n) p[k] = a.r[k];
 #endif
 }
-// One byte a lane (codes of pooling windows): widened to integers, or their low bytes.
+// One byte a lane (codes of pooling windows): widened to integers, or their low bytes. With intrinsics, because
+// the compiler's own conversion goes lane by lane through general registers.
 template <class T> static CNNMATH_INLINE Int<T> load_u8(const uint8_t* p) {
-  typedef uint8_t B __attribute__((vector_size(Int<T>::lanes), aligned(1), may_alias));
-  return {__builtin_convertvector(*reinterpret_cast<const B*>(p), typename Int<T>::Reg)};
+  using R = typename Int<T>::Reg;
+#if defined(__AVX512F__)
+  const __m128i* q = reinterpret_cast<const __m128i*>(p);
+  if constexpr (sizeof(T) == 4) return {(R)_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(q))};
+  else return {(R)_mm512_maskz_cvtepu8_epi64(0xff, _mm_loadl_epi64(q))};
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) return {(R)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))};
+  else return {(R)_mm256_cvtepu8_epi64(_mm_loadu_si32(p))};
+#elif defined(__SSE2__)
+  const __m128i o = _mm_setzero_si128();
+  if constexpr (sizeof(T) == 4) return {(R)_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_loadu_si32(p), o), o)};
+  else return {R{p[0], p[1]}};
+#else
+  R r;
+  for (int k = 0; k < Int<T>::lanes; ++k) r[k] = p[k];
+  return {r};
+#endif
 }
 template <class T> static CNNMATH_INLINE void store_u8(uint8_t* p, Int<T> a) {
-  typedef uint8_t V __attribute__((vector_size(Int<T>::lanes)));
-  typedef uint8_t B __attribute__((vector_size(Int<T>::lanes), aligned(1), may_alias));
-  *reinterpret_cast<B*>(p) = (B)__builtin_convertvector(a.r, V);
+#if defined(__AVX512F__)
+  __m128i* q = reinterpret_cast<__m128i*>(p);
+  if constexpr (sizeof(T) == 4) _mm_storeu_si128(q, _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)a.r));
+  else _mm_storel_epi64(q, _mm512_maskz_cvtepi64_epi8(0xff, (__m512i)a.r));
+#elif defined(__AVX2__)
+  // the low bytes of each half to its bottom, then the two halves side by side
+  const char o = -1;
+  if constexpr (sizeof(T) == 4) {
+    const __m256i pick = _mm256_setr_epi8(0, 4, 8, 12, o, o, o, o, o, o, o, o, o, o, o, o,  //
+                                          0, 4, 8, 12, o, o, o, o, o, o, o, o, o, o, o, o);
+    const __m256i t = _mm256_shuffle_epi8((__m256i)a.r, pick);
+    const __m128i both = _mm_unpacklo_epi32(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), both);
+  } else {
+    const __m256i pick = _mm256_setr_epi8(0, 8, o, o, o, o, o, o, o, o, o, o, o, o, o, o,  //
+                                          0, 8, o, o, o, o, o, o, o, o, o, o, o, o, o, o);
+    const __m256i t = _mm256_shuffle_epi8((__m256i)a.r, pick);
+    _mm_storeu_si32(p, _mm_unpacklo_epi16(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1)));
+  }
+#elif defined(__SSE2__)
+  if constexpr (sizeof(T) == 4) {
+    const __m128i t = _mm_packs_epi32(_mm_and_si128((__m128i)a.r, _mm_set1_epi32(255)), _mm_setzero_si128());
+    _mm_storeu_si32(p, _mm_packus_epi16(t, t));
+  } else {
+    for (int k = 0; k < Int<T>::lanes; ++k) p[k] = static_cast<uint8_t>(a.r[k]);
+  }
+#else
+  for (int k = 0; k < Int<T>::lanes; ++k) p[k] = static_cast<uint8_t>(a.r[k]);
+#endif
 }
 
 // ---------------------------------------------------------------- arithmetic

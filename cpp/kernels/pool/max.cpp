@@ -7,22 +7,29 @@ namespace {
 constexpr uint8_t* kNoCode = nullptr;
 
 // The first m codes are written, not a byte more: another task may own the next.
-template <class T, class Code> CNNMATH_INLINE void put_code(Code* p, Int<T> v, int64_t m) {
-  typedef Code Lanes __attribute__((vector_size(Int<T>::lanes * sizeof(Code))));
-  typedef Code Loose __attribute__((vector_size(Int<T>::lanes * sizeof(Code)), aligned(sizeof(Code)), may_alias));
-  const Lanes narrow = __builtin_convertvector(v.r, Lanes);
-  if (m == Int<T>::lanes) {
-    *reinterpret_cast<Loose*>(p) = (Loose)narrow;
+template <class T, class Code>
+CNNMATH_INLINE void put_code(Code* p, Int<T> v, int64_t m) {
+  constexpr int L = Int<T>::lanes;
+  if (m == L && sizeof(Code) == 1) {
+    store_u8<T>(reinterpret_cast<uint8_t*>(p), v);
   } else {
-    for (int64_t i = 0; i < m; ++i) p[i] = narrow[i];
+    typename Int<T>::Lane lanes[L];
+    typedef typename Int<T>::Reg Loose __attribute__((aligned(sizeof(lanes[0])), may_alias));
+    *reinterpret_cast<Loose*>(lanes) = v.r;
+    for (int64_t i = 0; i < m; ++i) p[i] = static_cast<Code>(lanes[i]);
   }
 }
 
 // A whole vector: the buffer is long enough.
-template <class T, class Code> CNNMATH_INLINE Int<T> take_code(const Code* p) {
-  typedef Code Lanes __attribute__((vector_size(Int<T>::lanes * sizeof(Code))));
-  typedef Code Loose __attribute__((vector_size(Int<T>::lanes * sizeof(Code)), aligned(sizeof(Code)), may_alias));
-  return {__builtin_convertvector((Lanes) * reinterpret_cast<const Loose*>(p), typename Int<T>::Reg)};
+template <class T, class Code>
+CNNMATH_INLINE Int<T> take_code(const Code* p) {
+  if constexpr (sizeof(Code) == 1) {
+    return load_u8<T>(p);
+  } else {
+    typename Int<T>::Reg r;
+    for (int i = 0; i < Int<T>::lanes; ++i) r[i] = p[i];
+    return {r};
+  }
 }
 
 // One window: the steps from one of its inputs to the next, and what of it lies inside the map.
@@ -32,8 +39,8 @@ struct View {
   int64_t kw;
 };
 
-// V vectors of channels of one output. KH, KW: a window that lies inside the map, its size known to the compiler;
-// 0: any. `Whole` is false for the last channels, of which there are m.
+// V vectors of channels of one output. KH, KW: a window that lies inside the map, its size known to the
+// compiler; 0: any. `Whole` is false for the last channels, of which there are m.
 template <class T, class Code, int V, int KH, int KW, bool Whole>
 CNNMATH_INLINE void max_block(const View& v, const T* x, T* y, Code* code, int64_t m) {
   constexpr int L = Vec<T>::lanes;
@@ -94,7 +101,8 @@ __attribute__((noinline)) void max_inside(const View& v, const T* x, T* y, Code*
   max_window<T, Code, KH, KW>(v, x, y, code, channels);
 }
 
-template <class T, class Code> void max_forward(const Task& t, Code* code) {
+template <class T, class Code>
+void max_forward(const Task& t, Code* code) {
   const PoolShape& s = pool_shape(t.p);
   const T* x = static_cast<const T*>(t.a[0]);
   T* y = static_cast<T*>(t.a[1]);
@@ -121,10 +129,11 @@ template <class T, class Code> void max_forward(const Task& t, Code* code) {
   }
 }
 
-// Windows that neither overlap nor leave the map on the left or the top: the outputs of a row are read once and the inputs
-// of row ki of their windows written, with zeros where no window is.
+// Windows apart: the outputs of a row are read and the inputs of row ki of their windows written, with zeros
+// where no window is.
 template <class T, class Code>
-void spread_row(const PoolShape& s, const T* dy, const Code* code, T* dx, int64_t ki, int64_t c0, int64_t c1) {
+void spread_row(const PoolShape& s, const T* dy, const Code* code, T* dx, int64_t ki, int64_t c0,
+                int64_t c1) {
   constexpr int64_t L = Vec<T>::lanes;
   const int64_t channels = s.c, kw = s.kw, sw = s.sw, w = s.w, ow = s.ow, first = ki * kw;
   for (int64_t o = 0; o < ow; ++o) {
@@ -138,8 +147,10 @@ void spread_row(const PoolShape& s, const T* dy, const Code* code, T* dx, int64_
       for (int64_t j = 0; j < gap; ++j, q += channels) {
         const auto here = static_cast<typename Int<T>::Lane>(j < j1 ? first + j : -1);
         const Vec<T> v = select(eq(place, set1_int<T>(here)), g, zero<T>());
-        if (full) store(q, v);
-        else store_n(q, v, m);
+        if (full)
+          store(q, v);
+        else
+          store_n(q, v, m);
       }
     }
   }
@@ -147,7 +158,8 @@ void spread_row(const PoolShape& s, const T* dy, const Code* code, T* dx, int64_
 
 // Sum over the sources of an input, V vectors of channels (or the first m of one).
 template <class T, class Code, int V, bool Whole>
-CNNMATH_INLINE void gather(const T* dy, const Code* code, const Source<int64_t>* sources, int64_t count, T* dx, int64_t m) {
+CNNMATH_INLINE void gather(const T* dy, const Code* code, const Source<int64_t>* sources, int64_t count,
+                           T* dx, int64_t m) {
   constexpr int L = Vec<T>::lanes;
   Vec<T> sum[V];
   for (int b = 0; b < V; ++b) sum[b] = zero<T>();
@@ -162,15 +174,15 @@ CNNMATH_INLINE void gather(const T* dy, const Code* code, const Source<int64_t>*
   for (int b = 0; b < V; ++b) put<T, Whole>(dx + b * L, sum[b], m);
 }
 
-template <class T, class Code> void max_backward(const Task& t) {
+template <class T, class Code>
+void max_backward(const Task& t) {
   constexpr int64_t L = Vec<T>::lanes;
   const PoolShape& s = pool_shape(t.p);
   const T* dy = static_cast<const T*>(t.a[0]);
   const Code* code = static_cast<const Code*>(t.a[1]);
   T* dx = static_cast<T*>(t.a[2]);
   const Share k = pool_share(input_deal(s), s.n * s.h, s.c, t.index);
-  const bool apart = !s.adaptive && s.ph == 0 && s.pw == 0 && s.dh == 1 && s.dw == 1 && s.kh <= s.sh && s.kw <= s.sw;
-  if (apart) {
+  if (windows_apart(s)) {
     for (int64_t r = k.row0; r < k.row1; ++r) {
       const int64_t n = r / s.h, ih = r % s.h, oh = ih / s.sh, ki = ih % s.sh;
       T* row = dx + r * s.w * s.c;
@@ -199,14 +211,17 @@ template <class T, class Code> void max_backward(const Task& t) {
           sources[count++] = {(rows[a].o * s.ow + cols.list[b].o) * s.c, rows[a].k * s.kw + cols.list[b].k};
       T* q = dx + (r * s.w + j) * s.c;
       int64_t c = k.c0;
-      for (; c + 4 * L <= k.c1; c += 4 * L) gather<T, Code, 4, true>(dy_map + c, code_map + c, sources, count, q + c, L);
-      for (; c + L <= k.c1; c += L) gather<T, Code, 1, true>(dy_map + c, code_map + c, sources, count, q + c, L);
+      for (; c + 4 * L <= k.c1; c += 4 * L)
+        gather<T, Code, 4, true>(dy_map + c, code_map + c, sources, count, q + c, L);
+      for (; c + L <= k.c1; c += L)
+        gather<T, Code, 1, true>(dy_map + c, code_map + c, sources, count, q + c, L);
       if (c < k.c1) gather<T, Code, 1, false>(dy_map + c, code_map + c, sources, count, q + c, k.c1 - c);
     }
   }
 }
 
-template <class Code> void indices(const Task& t) {
+template <class Code>
+void indices(const Task& t) {
   const PoolShape& s = pool_shape(t.p);
   const Code* code = static_cast<const Code*>(t.a[0]);
   int64_t* index = static_cast<int64_t*>(t.a[1]);
@@ -230,18 +245,27 @@ template <class Code> void indices(const Task& t) {
 
 }  // namespace
 
-template <class T> void max_pool2d(const Task& t) {
-  if (t.a[2] == nullptr) max_forward<T, uint8_t>(t, kNoCode);
-  else if (pool_shape(t.p).wide) max_forward<T, int32_t>(t, static_cast<int32_t*>(t.a[2]));
-  else max_forward<T, uint8_t>(t, static_cast<uint8_t*>(t.a[2]));
+template <class T>
+void max_pool2d(const Task& t) {
+  if (t.a[2] == nullptr)
+    max_forward<T, uint8_t>(t, kNoCode);
+  else if (pool_shape(t.p).wide)
+    max_forward<T, int32_t>(t, static_cast<int32_t*>(t.a[2]));
+  else
+    max_forward<T, uint8_t>(t, static_cast<uint8_t*>(t.a[2]));
 }
-template <class T> void max_pool2d_backward(const Task& t) {
-  if (pool_shape(t.p).wide) max_backward<T, int32_t>(t);
-  else max_backward<T, uint8_t>(t);
+template <class T>
+void max_pool2d_backward(const Task& t) {
+  if (pool_shape(t.p).wide)
+    max_backward<T, int32_t>(t);
+  else
+    max_backward<T, uint8_t>(t);
 }
 void max_pool2d_indices(const Task& t) {
-  if (pool_shape(t.p).wide) indices<int32_t>(t);
-  else indices<uint8_t>(t);
+  if (pool_shape(t.p).wide)
+    indices<int32_t>(t);
+  else
+    indices<uint8_t>(t);
 }
 
 template void max_pool2d<float>(const Task&);

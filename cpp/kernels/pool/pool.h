@@ -2,17 +2,21 @@
 //
 // Layout   x, dx: [n][h][w][c];  y, dy, code, index: [n][oh][ow][c]; channels lie in the lanes of a vector.
 // Window   strided:  output i sees the inputs i*s - p + k*d, 0 <= k < K, as far as they lie inside the map;
-//          adaptive: output i sees floor(i*H/OH) ... ceil((i+1)*H/OH) - 1, K is the longest such window, d = 1.
+//          adaptive: output i sees floor(i*H/OH) ... ceil((i+1)*H/OH) - 1, K is the longest such window, d
+//          = 1.
 // Aliasing none.
 //
-// max_pool2d            y = max over the window of x. The first of equal maxima wins, a NaN beats every number and a
+// max_pool2d            y = max over the window of x. The first of equal maxima wins, a NaN beats every
+// number and a
 //                       later NaN an earlier one (PyTorch's rule). A window without an input (dilation can
 //                       make one) gives -inf. `code` (may be null) is the place of the maximum in its window,
-//                       ki*kw + kj: one byte, or int32 with wide = 1 (needed for windows of more than 255 places).
-//                       Its buffer is 64 bytes longer than the codes: they are read by whole vectors.
+//                       ki*kw + kj: one byte, or int32 with wide = 1 (needed for windows of more than 255
+//                       places). Its buffer is 64 bytes longer than the codes: they are read by whole
+//                       vectors.
 // max_pool2d_backward   dx[i] = sum of dy[o] over the windows o whose maximum is input i, in the order of o.
 // max_pool2d_indices    index = ih*w + iw of the maximum (int64), from the code.
-// avg_pool2d            y = sum over the window / divisor, where divisor is the given one if it is not 0, else the
+// avg_pool2d            y = sum over the window / divisor, where divisor is the given one if it is not 0,
+// else the
 //                       number of places of the window in the padded map (include_pad = 1) or in the map (0).
 // avg_pool2d_backward   dx[i] = sum over the windows o that hold i of dy[o] / divisor(o).
 //
@@ -40,8 +44,12 @@ static inline const PoolShape& pool_shape(const int64_t* p) { return *reinterpre
 struct PoolAxis {
   int64_t in, out, k, s, p, d, adaptive;
 };
-static inline PoolAxis rows_axis(const PoolShape& s) { return {s.h, s.oh, s.kh, s.sh, s.ph, s.dh, s.adaptive}; }
-static inline PoolAxis cols_axis(const PoolShape& s) { return {s.w, s.ow, s.kw, s.sw, s.pw, s.dw, s.adaptive}; }
+static inline PoolAxis rows_axis(const PoolShape& s) {
+  return {s.h, s.oh, s.kh, s.sh, s.ph, s.dh, s.adaptive};
+}
+static inline PoolAxis cols_axis(const PoolShape& s) {
+  return {s.w, s.ow, s.kw, s.sw, s.pw, s.dw, s.adaptive};
+}
 
 // Inputs base + k*step for first <= k < last.
 struct Window {
@@ -100,7 +108,8 @@ struct HolderTable {
   Holder* list;
 };
 static inline int64_t holder_bytes(const PoolAxis& a) {
-  return (a.in + 1) * static_cast<int64_t>(sizeof(int64_t)) + a.out * a.k * static_cast<int64_t>(sizeof(Holder));
+  return (a.in + 1) * static_cast<int64_t>(sizeof(int64_t)) +
+         a.out * a.k * static_cast<int64_t>(sizeof(Holder));
 }
 static inline HolderTable holder_table(const PoolAxis& a, void* memory) {
   HolderTable t;
@@ -115,8 +124,15 @@ static inline HolderTable holder_table(const PoolAxis& a, void* memory) {
   return t;
 }
 
-// How the rows of a map are dealt to tasks: `rows` consecutive rows (of all n maps) a task, and where a single
-// row is much work also `channels` of them. `taps` are the numbers read or written for one row and channel.
+// Windows that neither overlap nor begin before the map: a backward pass reads an output and writes its
+// window.
+static inline bool windows_apart(const PoolShape& s) {
+  return !s.adaptive && s.ph == 0 && s.pw == 0 && s.dh == 1 && s.dw == 1 && s.kh <= s.sh && s.kw <= s.sw;
+}
+
+// How the rows of a map are dealt to tasks: `rows` consecutive rows (of all n maps) a task, and where a
+// single row is much work also `channels` of them. `taps` are the numbers read or written for one row and
+// channel.
 struct Deal {
   int64_t rows, row_tasks, channels, channel_tasks;
 };
@@ -142,9 +158,7 @@ static inline Share pool_share(const Deal& d, int64_t all_rows, int64_t c, int64
   const int64_t r = index / d.channel_tasks, k = index % d.channel_tasks;
   return {r * d.rows, least((r + 1) * d.rows, all_rows), k * d.channels, least((k + 1) * d.channels, c)};
 }
-static inline Deal output_deal(const PoolShape& s) {
-  return pool_deal(s.n * s.oh, s.ow * s.kh * s.kw, s.c);
-}
+static inline Deal output_deal(const PoolShape& s) { return pool_deal(s.n * s.oh, s.ow * s.kh * s.kw, s.c); }
 static inline Deal input_deal(const PoolShape& s) {
   return pool_deal(s.n * s.h, s.w * most(ceil_div(s.kh, s.sh) * ceil_div(s.kw, s.sw), 2), s.c);
 }
@@ -159,9 +173,10 @@ static inline int64_t input_tasks(const int64_t* p, int) {
   const Deal d = input_deal(pool_shape(p));
   return d.row_tasks * d.channel_tasks;
 }
-// A place where the gradient of one input comes from: an element of dy (of its channel 0, in its map), and the place of
-// the input in that window (maxima) or the window's divisor (averages).
-template <class Tag> struct Source {
+// A place where the gradient of one input comes from: an element of dy (of its channel 0, in its map), and
+// the place of the input in that window (maxima) or the window's divisor (averages).
+template <class Tag>
+struct Source {
   int64_t offset;
   Tag tag;
 };
@@ -169,28 +184,39 @@ template <class Tag> struct Source {
 static inline int64_t most_holders(const PoolAxis& a) { return a.adaptive ? a.out : least(a.out, a.k); }
 
 // Scratch of the backward passes: the holders of the columns and of one row, the sources of one input, and
-// (averages) the divisors of the windows in one row of inputs.
+// (averages) the widths of the windows.
 static inline int64_t backward_scratch(const int64_t* p) {
   const PoolShape& s = pool_shape(p);
   const int64_t rows = most_holders(rows_axis(s)), cols = most_holders(cols_axis(s));
   return holder_bytes(cols_axis(s)) + rows * static_cast<int64_t>(sizeof(Holder)) +
-         rows * cols * static_cast<int64_t>(sizeof(Source<double>)) + rows * s.ow * static_cast<int64_t>(sizeof(double));
+         rows * cols * static_cast<int64_t>(sizeof(Source<double>)) +
+         s.ow * static_cast<int64_t>(sizeof(int64_t));
 }
 
 // All of a vector, or its first m lanes.
-template <class T, bool Whole> static CNNMATH_INLINE Vec<T> take(const T* p, int64_t m) {
-  if constexpr (Whole) return load(p);
-  else return load_n(p, m);
+template <class T, bool Whole>
+static CNNMATH_INLINE Vec<T> take(const T* p, int64_t m) {
+  if constexpr (Whole)
+    return load(p);
+  else
+    return load_n(p, m);
 }
-template <class T, bool Whole> static CNNMATH_INLINE void put(T* p, Vec<T> v, int64_t m) {
-  if constexpr (Whole) store(p, v);
-  else store_n(p, v, m);
+template <class T, bool Whole>
+static CNNMATH_INLINE void put(T* p, Vec<T> v, int64_t m) {
+  if constexpr (Whole)
+    store(p, v);
+  else
+    store_n(p, v, m);
 }
 
-template <class T> void max_pool2d(const Task& t);
-template <class T> void max_pool2d_backward(const Task& t);
+template <class T>
+void max_pool2d(const Task& t);
+template <class T>
+void max_pool2d_backward(const Task& t);
 void max_pool2d_indices(const Task& t);
-template <class T> void avg_pool2d(const Task& t);
-template <class T> void avg_pool2d_backward(const Task& t);
+template <class T>
+void avg_pool2d(const Task& t);
+template <class T>
+void avg_pool2d_backward(const Task& t);
 
 }  // namespace cnnmath::CNNMATH_ISA
