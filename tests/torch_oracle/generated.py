@@ -1,9 +1,9 @@
-"""Calls with generated shapes: the arrays, and the comparison of a call in both libraries with an error bound.
+"""Calls with generated shapes: the arrays, and how a call is compared in both libraries, with an error bound.
 
-The reference is always PyTorch in float64, on the very values that cnnmath gets. A result in a dtype with unit
-roundoff eps may be off by FACTOR * eps * magnitude, element by element. For operations that are linear in each
-operand the magnitude is what the operation gives on absolute values, sum |a||b| for a product of matrices; for
-others it is 1 + |result| + the largest |result|.
+The reference is always PyTorch in float64, on the very values that cnnmath gets. A result in a dtype with
+machine epsilon eps may be off by FACTOR * eps * magnitude, element by element. For operations that are linear in
+each operand the magnitude is what the operation gives on absolute values, sum |a||b| for a product of matrices;
+for others it is 1 + |result| + the largest |result|.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cnnmath
 import numpy as np
 import torch
 from hypothesis import strategies as st
-
-import cnnmath
 
 from .convert import quiet
 
@@ -43,7 +42,7 @@ class Source:
         return self.arrange(np.asarray(self.rng.integers(low, high, shape), dtype=self.dtype))
 
     def arrange(self, a: np.ndarray) -> np.ndarray:
-        """The same values with permuted, stepped or reversed strides, or contiguous (as often as all of these)."""
+        """The same values contiguous or, as often, with permuted, stepped or reversed strides."""
         kind = self.rng.integers(6)
         if a.ndim == 0 or kind < 3:
             return np.ascontiguousarray(a).reshape(a.shape)
@@ -72,8 +71,8 @@ def check(
 ) -> None:
     """Both calls on the same operands give the same output and the same gradients for a random cotangent.
 
-    `magnitudes`, a call like `theirs`, is given for operations that are linear in each operand. Where `refuse` is true,
-    PyTorch may refuse the call: then ours must refuse it, too, and nothing else is compared.
+    `magnitudes`, a call like `theirs`, is given for operations that are linear in each operand. Where `refuse`
+    is true, PyTorch may refuse the call: then ours must refuse it, too, and nothing else is compared.
     """
     tensors = [_tensor(a).requires_grad_() for a in operands]
     try:
@@ -146,8 +145,8 @@ def near(
     if wrong.any():
         where = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise AssertionError(
-            f"{what}: {int(wrong.sum())} of {wrong.size} values of {np.dtype(dtype)} are off, first at {where}: "
-            f"expected {reference[where]!r}, got {actual[where]!r}, allowed error {allowed[where]:.2e}"
+            f"{what}: {int(wrong.sum())} of {wrong.size} values of {np.dtype(dtype)} are off, "
+            f"first at {where}: expected {reference[where]!r}, got {actual[where]!r}, allowed error {allowed[where]:.2e}"
         )
 
 

@@ -1,8 +1,8 @@
 """PyTorch's own samples (op_db) for the operations that cnnmath has, and how one of them is run.
 
 The rule for error inputs: where PyTorch raises RuntimeError, IndexError, TypeError or ValueError, cnnmath
-raises ValueError or TypeError (or a subclass of these) with a message that names the operation; nothing else counts.
-Three of cat's are about `out=`, which cnnmath does not have: they pass because Python refuses the argument.
+raises ValueError or TypeError (or a subclass of these) with a message that names the operation; nothing
+else counts. Three of cat's are about `out=`, which cnnmath does not have: they pass because Python refuses the argument.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import random
 from collections import Counter
 from typing import Any
 
+import cnnmath
 import numpy as np
 import torch
-
-import cnnmath
 
 from .convert import Tolerance, describe, difference, leaves, map_tree, quiet, to_numpy
 
@@ -79,7 +78,7 @@ def name_of(op: Any) -> str:
 def generate(op: Any, dtype: torch.dtype, seed: int, kind: str = "sample_inputs") -> list[Any]:
     torch.manual_seed(seed)
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (PyTorch's generators draw from it)
     with quiet():
         return list(getattr(op, kind)("cpu", dtype, requires_grad=True))
 

@@ -1,4 +1,4 @@
-"""Operations with spatial dimensions against PyTorch on generated shapes and arguments, forward and backward."""
+"""Operations with spatial dimensions against PyTorch on generated arguments, forward and backward."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("hypothesis")
 
+import cnnmath.functional as F  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-
-import cnnmath.functional as F  # noqa: E402
 
 from .generated import Source, check, sources  # noqa: E402
 
@@ -188,7 +187,7 @@ def test_batch_norm(case: Any, training: bool, momentum: float, eps: float) -> N
     if count < 2:
         check(ours, theirs, operands, source, refuse=True)
         return
-    # Subtracting the mean loses |mean|/deviation and dividing by a small deviation enlarges: bounded through the spread.
+    # Subtracting the mean loses |mean|/deviation, dividing by a small deviation enlarges: see the spread.
     spread = np.sqrt(np.var(x.astype(np.float64), axis=tuple(i for i in range(x.ndim) if i != 1)) + eps)
     factor = 200.0 * max(1.0, float(20 / spread.min())) ** 2 if training else 200.0
     check(ours, theirs, operands, source, factor=factor)

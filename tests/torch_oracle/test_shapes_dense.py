@@ -1,4 +1,4 @@
-"""Operations without spatial dimensions against PyTorch on generated shapes and arguments, forward and backward."""
+"""Operations without spatial dimensions against PyTorch on generated arguments, forward and backward."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("hypothesis")
 
+import cnnmath  # noqa: E402
+import cnnmath.functional as F  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from hypothesis.extra import numpy as shapes  # noqa: E402
-
-import cnnmath
-import cnnmath.functional as F  # noqa: E402
 
 from .generated import DTYPES, Source, check, sources  # noqa: E402
 
