@@ -6,6 +6,7 @@ channels-last, the default of rank 4; (2, 3, 1, 0) is [kh][kw][in][out], for the
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,21 @@ def same_order(shape: tuple[int, ...], a: tuple[int, ...], b: tuple[int, ...]) -
 
 def physical(array: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
     """The array's elements as a contiguous array in that order; shares memory where it already is."""
-    return np.ascontiguousarray(array.transpose(order)) if array.ndim else np.ascontiguousarray(array).reshape(())
+    if array.ndim > 1:
+        array = array.transpose(order)
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else np.array(array, order="C")
+
+
+@functools.lru_cache(maxsize=None)
+def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes that bring a physical array back to its logical order."""
+    return tuple(order.index(d) for d in range(len(order)))
 
 
 def logical(array: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
     """The logical view of a physical array."""
-    return array.transpose(np.argsort(order)) if array.ndim else array
+    return array.transpose(inverse(order)) if array.ndim > 1 else array
 
 
 class Variable:
