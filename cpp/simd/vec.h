@@ -115,7 +115,7 @@ CNNMATH_COMPARE(ne, _MM_CMPINT_NE)
 #undef CNNMATH_COMPARE
 // m ? a : b, lane by lane
 template <class T> static CNNMATH_INLINE Vec<T> select(Mask<T> m, Vec<T> a, Vec<T> b) {
-  using R = typename Vec<T>::Reg;
+  [[maybe_unused]] typedef typename Vec<T>::Reg R;
   if constexpr (sizeof(T) == 4) return {(R)_mm512_mask_blend_ps(m.m, (__m512)b.r, (__m512)a.r)};
   else return {(R)_mm512_mask_blend_pd(m.m, (__m512d)b.r, (__m512d)a.r)};
 }
@@ -171,7 +171,7 @@ template <class T> static CNNMATH_INLINE Int<T> select(Mask<T> m, Int<T> a, Int<
 }
 template <class T> static CNNMATH_INLINE Vec<T> select(Mask<T> m, Vec<T> a, Vec<T> b) {
 #if defined(__AVX2__)
-  using R = typename Vec<T>::Reg;
+  [[maybe_unused]] typedef typename Vec<T>::Reg R;
   if constexpr (sizeof(T) == 4) return {(R)_mm256_blendv_ps((__m256)b.r, (__m256)a.r, (__m256)m.m)};
   else return {(R)_mm256_blendv_pd((__m256d)b.r, (__m256d)a.r, (__m256d)m.m)};
 #else
@@ -185,7 +185,7 @@ template <class T> static CNNMATH_INLINE Vec<T> select(Mask<T> m, Vec<T> a, Vec<
 template <class T> static CNNMATH_INLINE Vec<T> zero() { return {typename Vec<T>::Reg{}}; }
 template <class T> static CNNMATH_INLINE Int<T> zero_int() { return {typename Int<T>::Reg{}}; }
 template <class T> static CNNMATH_INLINE Vec<T> set1(T x) {
-  using R = typename Vec<T>::Reg;
+  [[maybe_unused]] typedef typename Vec<T>::Reg R;
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) return {(R)_mm512_set1_ps(x)};
   else return {(R)_mm512_set1_pd(x)};
@@ -217,7 +217,7 @@ template <class T> static CNNMATH_INLINE void store(T* p, Vec<T> a) {
 }
 // The first n lanes (0 <= n); zeros elsewhere. Memory beyond them is not touched.
 template <class T> static CNNMATH_INLINE Vec<T> load_n(const T* p, int64_t n) {
-  using R = typename Vec<T>::Reg;
+  [[maybe_unused]] typedef typename Vec<T>::Reg R;
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) return {(R)_mm512_maskz_loadu_ps(first_n<T>(n).m, p)};
   else return {(R)_mm512_maskz_loadu_pd(first_n<T>(n).m, p)};
@@ -342,7 +342,7 @@ template <class T> static CNNMATH_INLINE Vec<T> fnma(Vec<T> a, Vec<T> b, Vec<T> 
 template <class T> static CNNMATH_INLINE Vec<T> operator-(Vec<T> a) { return {-a.r}; }
 
 template <class T> static CNNMATH_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
-  using R = typename Vec<T>::Reg;
+  [[maybe_unused]] typedef typename Vec<T>::Reg R;
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) return {(R)_mm512_maskz_max_ps(0xffff, (__m512)a.r, (__m512)b.r)};
   else return {(R)_mm512_maskz_max_pd(0xff, (__m512d)a.r, (__m512d)b.r)};
@@ -357,7 +357,7 @@ template <class T> static CNNMATH_INLINE Vec<T> max(Vec<T> a, Vec<T> b) {
 #endif
 }
 template <class T> static CNNMATH_INLINE Vec<T> min(Vec<T> a, Vec<T> b) {
-  using R = typename Vec<T>::Reg;
+  [[maybe_unused]] typedef typename Vec<T>::Reg R;
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) return {(R)_mm512_maskz_min_ps(0xffff, (__m512)a.r, (__m512)b.r)};
   else return {(R)_mm512_maskz_min_pd(0xff, (__m512d)a.r, (__m512d)b.r)};
@@ -380,7 +380,7 @@ template <class T> static CNNMATH_INLINE Vec<T> min_nan(Vec<T> a, Vec<T> b) {
 }
 
 template <class T> static CNNMATH_INLINE Vec<T> sqrt(Vec<T> a) {
-  using R = typename Vec<T>::Reg;
+  [[maybe_unused]] typedef typename Vec<T>::Reg R;
 #if defined(__AVX512F__)
   if constexpr (sizeof(T) == 4) return {(R)_mm512_maskz_sqrt_ps(0xffff, (__m512)a.r)};
   else return {(R)_mm512_maskz_sqrt_pd(0xff, (__m512d)a.r)};
@@ -428,15 +428,15 @@ template <class T> static CNNMATH_INLINE Int<T> to_int(Vec<T> a) {
 // To the nearest integer, halves to even.
 template <class T> static CNNMATH_INLINE Vec<T> round(Vec<T> a) {
 #if defined(__AVX512F__)
-  using R = typename Vec<T>::Reg;
+  [[maybe_unused]] typedef typename Vec<T>::Reg R;
   if constexpr (sizeof(T) == 4) return {(R)_mm512_maskz_roundscale_ps(0xffff, (__m512)a.r, 8)};
   else return {(R)_mm512_maskz_roundscale_pd(0xff, (__m512d)a.r, 8)};
 #elif defined(__AVX2__)
-  using R = typename Vec<T>::Reg;
+  [[maybe_unused]] typedef typename Vec<T>::Reg R;
   if constexpr (sizeof(T) == 4) return {(R)_mm256_round_ps((__m256)a.r, 8)};
   else return {(R)_mm256_round_pd((__m256d)a.r, 8)};
 #elif defined(__aarch64__)
-  using R = typename Vec<T>::Reg;
+  [[maybe_unused]] typedef typename Vec<T>::Reg R;
   if constexpr (sizeof(T) == 4) return {(R)vrndnq_f32((float32x4_t)a.r)};
   else return {(R)vrndnq_f64((float64x2_t)a.r)};
 #else
@@ -496,6 +496,27 @@ template <class T> static CNNMATH_INLINE T hmin(Vec<T> a) {
   for (int n = Vec<T>::lanes / 2; n > 0; n /= 2)
     for (int k = 0; k < n; ++k) t[k] = (t[k] < t[k + n] || t[k] != t[k]) ? t[k] : t[k + n];
   return t[0];
+}
+
+// The square of `lanes` vectors, rows against columns.
+template <class T> static CNNMATH_INLINE void transpose(Vec<T> (&r)[Vec<T>::lanes]) {
+  using R = typename Vec<T>::Reg;
+  typedef typename Int<T>::Reg I;
+  constexpr int L = Vec<T>::lanes;
+  I low{}, high{};  // interleave the lower, the upper halves of two vectors
+  for (int k = 0; k < L; ++k) {
+    const auto from = static_cast<typename Int<T>::Lane>(k / 2 + (k % 2) * L);
+    low[k] = from;
+    high[k] = static_cast<typename Int<T>::Lane>(from + L / 2);
+  }
+  for (int step = 1; step < L; step *= 2) {
+    R s[L];
+    for (int k = 0; k < L / 2; ++k) {
+      s[2 * k] = __builtin_shuffle(r[k].r, r[k + L / 2].r, low);
+      s[2 * k + 1] = __builtin_shuffle(r[k].r, r[k + L / 2].r, high);
+    }
+    for (int k = 0; k < L; ++k) r[k].r = s[k];
+  }
 }
 
 }  // namespace cnnmath::CNNMATH_ISA

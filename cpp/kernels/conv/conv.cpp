@@ -1,0 +1,36 @@
+#include "kernels/conv/conv.h"
+
+#include "core/kernel.h"
+#include "kernels/conv/parts.h"
+
+namespace cnnmath::CNNMATH_ISA {
+
+namespace {
+
+// A kernel from its general part and the one for depthwise convolutions.
+template <ConvPart (*general)(), ConvPart (*by_channel)()> struct Choice {
+  static ConvPart of(const int64_t* p) { return depthwise(conv_shape(p)) ? by_channel() : general(); }
+  static int phases(const int64_t* p) { return of(p).phases(p); }
+  static int64_t tasks(const int64_t* p, int phase) { return of(p).tasks(p, phase); }
+  static int64_t workspace(const int64_t* p) { return of(p).workspace(p); }
+  static int64_t scratch(const int64_t* p) { return of(p).scratch(p); }
+  static void run(const Task& t) { of(t.p).run(t); }
+  static constexpr Kernel kernel(const char* name, const char* dtype, const char* args) {
+    return {name, dtype, args, CNNMATH_CONV_FIELDS, phases, tasks, workspace, scratch, run};
+  }
+};
+
+template <ConvPart (*general)()> using Only = Choice<general, general>;
+
+#define KERNELS(T, dtype)                                                                                            \
+  Only<forward_part<T>>::kernel("conv2d", dtype, "x w bias? y"),                                                     \
+      Only<grad_input_part<T>>::kernel("conv2d_grad_input", dtype, "dy w dx")
+
+const Kernel kernels[] = {KERNELS(float, "f32"), KERNELS(double, "f64")};
+
+}  // namespace
+
+extern const KernelList conv_kernels;
+const KernelList conv_kernels = {kernels, sizeof(kernels) / sizeof(kernels[0])};
+
+}  // namespace cnnmath::CNNMATH_ISA

@@ -1,0 +1,188 @@
+// conv2d and conv2d_grad_input as sweeps: phase 0 packs the weights (unless they can be read in place), phase 1 sweeps.
+#include "kernels/conv/parts.h"
+#include "kernels/conv/sweep.h"
+
+namespace cnnmath::CNNMATH_ISA {
+
+namespace {
+
+int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// ---------------------------------------------------------------- forward
+template <class T> Sweep<T> forward_sweep(const ConvShape& s) {
+  Sweep<T> f{};
+  f.v = {s.oh, 0, 1, s.kh, 0, 1, s.sh, -s.pt, s.dh};
+  f.u = {s.ow, 0, 1, s.kw, 0, 1, s.sw, -s.pl, s.dw};
+  f.n = s.n, f.h = s.h, f.w = s.w, f.c = s.c;
+  f.groups = s.groups, f.ic = s.c / s.groups, f.oc = s.oc / s.groups;
+  f.out_h = s.oh, f.out_w = s.ow;
+  plan_sweep(f);
+  return f;
+}
+
+// Rows of full vectors need no packing, as long as they are near each other, or too few pixels would repay it.
+template <class T> bool in_place(const ConvShape& s) {
+  return s.oc / s.groups % Vec<T>::lanes == 0 && (s.oc <= 256 || s.n * s.oh * s.ow <= 512);
+}
+
+template <class T> void pack_forward(const ConvShape& s, const Sweep<T>& f, const T* w, T* out, int64_t index) {
+  const int64_t group = index / f.panels.count, j = index % f.panels.count;
+  T* to = out + f.depth * (group * f.panels.padded() + f.panels.begin(j));
+  pack_panel(to, int64_t{f.panels.vectors(j)} * Vec<T>::lanes, w + group * f.oc + f.panels.begin(j), s.oc, 1, f.depth,
+             f.panels.columns(j));
+}
+
+template <class T> int forward_phases(const int64_t* p) { return in_place<T>(conv_shape(p)) ? 1 : 2; }
+
+template <class T> int64_t forward_tasks(const int64_t* p, int phase) {
+  const ConvShape& s = conv_shape(p);
+  if (conv_flops(s) <= kSmallFlops) return 1;
+  const Sweep<T> f = forward_sweep<T>(s);
+  return phase + 1 < forward_phases<T>(p) ? f.groups * f.panels.count : f.tasks();
+}
+
+template <class T> int64_t forward_workspace(const int64_t* p) {
+  const ConvShape& s = conv_shape(p);
+  return in_place<T>(s) ? 0 : forward_sweep<T>(s).packed_size() * static_cast<int64_t>(sizeof(T));
+}
+
+template <class T> int64_t forward_scratch(const int64_t* p) { return sweep_scratch(forward_sweep<T>(conv_shape(p))); }
+
+template <class T> void forward_run(const Task& t) {
+  const ConvShape& s = conv_shape(t.p);
+  const Sweep<T> f = forward_sweep<T>(s);
+  const T* x = static_cast<const T*>(t.a[0]);
+  const T* w = static_cast<const T*>(t.a[1]);
+  const T* bias = static_cast<const T*>(t.a[2]);
+  T* y = static_cast<T*>(t.a[3]);
+  const bool packs = !in_place<T>(s), small = conv_flops(s) <= kSmallFlops;
+  if (packs && t.phase == 0) {
+    const int64_t count = f.groups * f.panels.count;
+    for (int64_t i = small ? 0 : t.index; i < (small ? count : t.index + 1); ++i)
+      pack_forward(s, f, w, static_cast<T*>(t.workspace), i);
+    return;
+  }
+  const SweepWeights<T> weights =
+      packs ? SweepWeights<T>{static_cast<const T*>(t.workspace), 0} : SweepWeights<T>{w, s.oc};
+  for (int64_t i = small ? 0 : t.index; i < (small ? f.tasks() : t.index + 1); ++i)
+    run_sweep(f, x, weights, bias, s.relu, y, t.scratch, i);
+}
+
+// ---------------------------------------------------------------- gradient of the input
+// Position r + stride * t of x met, through tap i, position t + (r + pad - i * dilation) / stride of y: of all taps
+// those for which the division leaves no rest. Taken from the last to the first, they climb through y.
+Axis grad_axis(int64_t size, int64_t taps, int64_t stride, int64_t dilation, int64_t pad, int64_t r) {
+  Axis a{};
+  a.outs = size > r ? (size - r + stride - 1) / stride : 0;
+  a.out_begin = r;
+  a.out_step = stride;
+  a.source_step = 1;
+  int64_t first = -1, second = -1;
+  for (int64_t i = 0; i < taps && second < 0; ++i) {
+    if ((r + pad - i * dilation) % stride != 0) continue;
+    (first < 0 ? first : second) = i;
+  }
+  if (first < 0) return a;
+  const int64_t step = second < 0 ? taps : second - first;
+  a.taps = (taps - 1 - first) / step + 1;
+  a.tap_begin = first + (a.taps - 1) * step;
+  a.tap_step = -step;
+  a.offset = (r + pad - a.tap_begin * dilation) / stride;
+  a.offset_step = second < 0 ? 1 : step * dilation / stride;
+  return a;
+}
+
+template <class T> Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
+  Sweep<T> g{};
+  g.v = grad_axis(s.h, s.kh, s.sh, s.dh, s.pt, residue / s.sw);
+  g.u = grad_axis(s.w, s.kw, s.sw, s.dw, s.pl, residue % s.sw);
+  if (g.v.taps == 0 || g.u.taps == 0) g.v.taps = g.u.taps = 0;
+  g.n = s.n, g.h = s.oh, g.w = s.ow, g.c = s.oc;
+  g.groups = s.groups, g.ic = s.oc / s.groups, g.oc = s.c / s.groups;
+  g.out_h = s.h, g.out_w = s.w;
+  plan_sweep(g);
+  return g;
+}
+
+template <class T> int64_t packed_bytes(const Sweep<T>& g) {
+  return round_64(g.packed_size() * static_cast<int64_t>(sizeof(T)));
+}
+
+template <class T> void pack_grad(const ConvShape& s, const Sweep<T>& g, const T* w, T* out, int64_t index) {
+  const int64_t group = index / g.panels.count, j = index % g.panels.count;
+  const int64_t width = int64_t{g.panels.vectors(j)} * Vec<T>::lanes;
+  T* to = out + g.depth * (group * g.panels.padded() + g.panels.begin(j));
+  for (int64_t a = 0; a < g.v.taps; ++a) {
+    for (int64_t b = 0; b < g.u.taps; ++b, to += g.ic * width) {
+      const int64_t tap = (g.v.tap_begin + a * g.v.tap_step) * s.kw + g.u.tap_begin + b * g.u.tap_step;
+      pack_panel(to, width, w + (tap * g.oc + g.panels.begin(j)) * s.oc + group * g.ic, 1, s.oc, g.ic,
+                 g.panels.columns(j));
+    }
+  }
+}
+
+int grad_phases(const int64_t*) { return 2; }
+
+template <class T> int64_t grad_tasks(const int64_t* p, int phase) {
+  const ConvShape& s = conv_shape(p);
+  if (conv_flops(s) <= kSmallFlops) return 1;
+  int64_t tasks = 0;
+  for (int64_t r = 0; r < s.sh * s.sw; ++r) {
+    const Sweep<T> g = grad_sweep<T>(s, r);
+    tasks += phase == 0 ? g.groups * g.panels.count : g.tasks();
+  }
+  return tasks;
+}
+
+template <class T> int64_t grad_workspace(const int64_t* p) {
+  const ConvShape& s = conv_shape(p);
+  int64_t bytes = 0;
+  for (int64_t r = 0; r < s.sh * s.sw; ++r) bytes += packed_bytes(grad_sweep<T>(s, r));
+  return bytes;
+}
+
+template <class T> int64_t grad_scratch(const int64_t* p) {
+  const ConvShape& s = conv_shape(p);
+  int64_t bytes = 0;
+  for (int64_t r = 0; r < s.sh * s.sw; ++r) {
+    const int64_t b = sweep_scratch(grad_sweep<T>(s, r));
+    bytes = b > bytes ? b : bytes;
+  }
+  return bytes;
+}
+
+template <class T> void grad_run(const Task& t) {
+  const ConvShape& s = conv_shape(t.p);
+  const T* dy = static_cast<const T*>(t.a[0]);
+  const T* w = static_cast<const T*>(t.a[1]);
+  T* dx = static_cast<T*>(t.a[2]);
+  const bool small = conv_flops(s) <= kSmallFlops;
+  char* packed = static_cast<char*>(t.workspace);
+  int64_t before = 0;
+  for (int64_t r = 0; r < s.sh * s.sw; ++r) {
+    const Sweep<T> g = grad_sweep<T>(s, r);
+    const int64_t tasks = t.phase == 0 ? g.groups * g.panels.count : g.tasks();
+    T* weights = reinterpret_cast<T*>(packed);
+    for (int64_t i = small ? 0 : t.index - before; i >= 0 && i < tasks; ++i) {
+      if (t.phase == 0) pack_grad(s, g, w, weights, i);
+      else run_sweep(g, dy, SweepWeights<T>{weights, 0}, static_cast<const T*>(nullptr), 0, dx, t.scratch, i);
+      if (!small) return;
+    }
+    before += tasks;
+    packed += packed_bytes(g);
+  }
+}
+
+}  // namespace
+
+#define PARTS(T)                                                                                              \
+  template <> ConvPart forward_part<T>() {                                                                    \
+    return {forward_phases<T>, forward_tasks<T>, forward_workspace<T>, forward_scratch<T>, forward_run<T>};   \
+  }                                                                                                           \
+  template <> ConvPart grad_input_part<T>() {                                                                 \
+    return {grad_phases, grad_tasks<T>, grad_workspace<T>, grad_scratch<T>, grad_run<T>};                     \
+  }
+PARTS(float)
+PARTS(double)
+
+}  // namespace cnnmath::CNNMATH_ISA

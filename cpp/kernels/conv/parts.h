@@ -1,0 +1,35 @@
+// What the sources of this family share.
+#pragma once
+#include "core/kernel.h"
+#include "kernels/conv/conv.h"
+#include "simd/vec.h"
+
+namespace cnnmath::CNNMATH_ISA {
+
+static inline const ConvShape& conv_shape(const int64_t* p) { return *reinterpret_cast<const ConvShape*>(p); }
+static inline int64_t conv_flops(const ConvShape& s) {
+  return s.groups ? 2 * s.n * s.oh * s.ow * s.oc * s.kh * s.kw * (s.c / s.groups) : 0;
+}
+// Less than this is one task: two threads would spend their time meeting.
+constexpr int64_t kSmallFlops = int64_t{1} << 20;
+
+static inline bool depthwise(const ConvShape& s) { return s.groups > 1 && s.groups == s.c && s.groups == s.oc; }
+
+// One kind of work of a kernel, in phases; the same functions as in Kernel.
+struct ConvPart {
+  int (*phases)(const int64_t* p);
+  int64_t (*tasks)(const int64_t* p, int phase);
+  int64_t (*workspace)(const int64_t* p);
+  int64_t (*scratch)(const int64_t* p);
+  void (*run)(const Task& t);
+};
+
+template <class T> ConvPart forward_part();
+template <class T> ConvPart grad_input_part();
+template <class T> ConvPart grad_weight_part();
+template <class T> ConvPart depthwise_forward_part();
+template <class T> ConvPart depthwise_grad_input_part();
+template <class T> ConvPart depthwise_grad_weight_part();
+template <class T> ConvPart grad_bias_part();
+
+}  // namespace cnnmath::CNNMATH_ISA

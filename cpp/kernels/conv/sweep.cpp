@@ -1,0 +1,214 @@
+#include "kernels/conv/sweep.h"
+
+namespace cnnmath::CNNMATH_ISA {
+
+namespace {
+
+constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 16;   // about 40 us
+constexpr int64_t kTaskPixels = 96;                        // eight tiles of the tallest sort
+constexpr int64_t kTaskSource = 384 << 10;                 // bytes of source that should stay in L2
+constexpr int64_t kWholeDepth = 1024;                      // a longer sum is cut, so that a panel of weights
+constexpr int64_t kCutDepth = 512;                         // stays near while all pixels pass over it
+constexpr int64_t kSpare = 16;                             // repeated pointers for the last tile
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+bool inside(const Axis& a, int64_t size) {
+  return a.taps == 0 || a.outs == 0 || (a.source_begin(0) >= 0 && a.source_end(a.outs) <= size);
+}
+
+// Rows [from, to) and `columns` columns of one image's channels, zeros outside the map.
+template <class T>
+void copy_source(const Sweep<T>& s, const T* image, int64_t channel, int64_t from, int64_t to, T* out) {
+  const int64_t left = s.u.source_begin(0), columns = s.source_columns, ic = s.ic;
+  const int64_t begin = min_of(max_of(-left, 0), columns);                      // first column inside the map
+  const int64_t end = max_of(min_of(s.w - left, columns), begin);
+  for (int64_t r = from; r < to; ++r, out += columns * ic) {
+    if (r < 0 || r >= s.h || begin == end) {
+      zero_run(out, columns * ic);
+      continue;
+    }
+    const T* row = image + (r * s.w + left) * s.c + channel;
+    zero_run(out, begin * ic);
+    if (ic == s.c) {
+      copy_run(out + begin * ic, row + begin * s.c, (end - begin) * ic);
+    } else {
+      for (int64_t q = begin; q < end; ++q) copy_run(out + q * ic, row + q * s.c, ic);
+    }
+    zero_run(out + end * ic, (columns - end) * ic);
+  }
+}
+
+// All pixels of a task over one panel of outputs.
+template <class T> struct PixelSum {
+  const T* const* a;
+  T* const* c;
+  int64_t pixels;
+  const Deal<T>* deal;
+
+  void run(const TileCall<T>& call) const {
+    for (int64_t i = 0; i < pixels;) {
+      const Tile<T>& tile = deal->next(pixels - i);
+      tile.run(a + i, c + i, call);
+      i += tile.m;
+    }
+  }
+};
+
+}  // namespace
+
+template <class T> void plan_sweep(Sweep<T>& s) {
+  s.panels = panels_of<T>(max_of(s.oc, 1));
+  s.depth = s.v.taps * s.u.taps * s.ic;
+  s.copies = s.groups > 1 || !inside(s.v, s.h) || !inside(s.u, s.w);
+  s.source_columns = s.u.outs && s.u.taps ? s.u.source_end(s.u.outs) - s.u.source_begin(0) : 0;
+  const auto rows_of = [&](int64_t rows) { return s.v.taps ? s.v.source_end(rows) - s.v.source_begin(0) : 0; };
+  const int64_t pixel_flops = 2 * s.depth * s.panels.padded() + 1;
+  const int64_t outs = max_of(s.u.outs, 1);
+  s.rows = max_of(kTaskFlops / (pixel_flops * outs), ceil_div(kTaskPixels, outs));
+  s.images = 1;
+  if (s.rows >= s.v.outs) {
+    s.rows = max_of(s.v.outs, 1);
+    const int64_t image_pixels = s.rows * outs;
+    const int64_t bytes = rows_of(s.rows) * s.source_columns * s.ic * static_cast<int64_t>(sizeof(T)) + 1;
+    s.images = max_of(kTaskFlops / (pixel_flops * image_pixels), ceil_div(kTaskPixels, image_pixels));
+    s.images = max_of(min_of(min_of(s.images, kTaskSource / bytes), s.n), 1);
+  }
+  // Equal parts.
+  s.row_blocks = s.v.outs ? ceil_div(s.v.outs, s.rows) : 0;
+  if (s.row_blocks) s.rows = ceil_div(s.v.outs, s.row_blocks);
+  s.image_blocks = ceil_div(s.n, s.images);
+  if (s.image_blocks) s.images = ceil_div(s.n, s.image_blocks);
+  s.source_rows = rows_of(s.rows);
+  // Every task of a panel block copies its source anew: a few panels each.
+  const int64_t panel_flops = 2 * s.depth * s.panels.width() * s.pixels() + 1;
+  s.task_panels = min_of(max_of(kTaskFlops / panel_flops, 4), s.panels.count);
+  s.panel_blocks = ceil_div(s.panels.count, s.task_panels);
+  s.task_panels = ceil_div(s.panels.count, s.panel_blocks);
+}
+
+template <class T> int64_t sweep_scratch(const Sweep<T>& s) {
+  const int64_t pointers = 2 * (s.pixels() + kSpare) * static_cast<int64_t>(sizeof(void*));
+  const int64_t offsets = 2 * s.v.taps * s.u.taps * static_cast<int64_t>(sizeof(int64_t));
+  const int64_t source = s.copies ? s.images * s.source_rows * s.source_columns * s.ic : 0;
+  return round_up(pointers, 64) + round_up(offsets, 64) + source * static_cast<int64_t>(sizeof(T));
+}
+
+template <class T>
+void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* bias, int64_t relu, T* y,
+               void* scratch, int64_t task) {
+  const int64_t panel_block = task % s.panel_blocks;
+  int64_t rest = task / s.panel_blocks;
+  const int64_t group = rest % s.groups;
+  rest /= s.groups;
+  const int64_t row0 = rest % s.row_blocks * s.rows, row1 = min_of(row0 + s.rows, s.v.outs);
+  const int64_t image0 = rest / s.row_blocks * s.images, image1 = min_of(image0 + s.images, s.n);
+
+  char* memory = static_cast<char*>(scratch);
+  const T** a = reinterpret_cast<const T**>(memory);
+  T** c = reinterpret_cast<T**>(memory) + s.pixels() + kSpare;
+  memory += round_up(2 * (s.pixels() + kSpare) * static_cast<int64_t>(sizeof(void*)), 64);
+  int64_t* a_offset = reinterpret_cast<int64_t*>(memory);
+  int64_t* b_offset = a_offset + s.v.taps * s.u.taps;
+  memory += round_up(2 * s.v.taps * s.u.taps * static_cast<int64_t>(sizeof(int64_t)), 64);
+  T* source = reinterpret_cast<T*>(memory);
+
+  // Source, and a pointer to the first tap of every pixel.
+  const int64_t pixel_step = s.copies ? s.ic : s.c;
+  const int64_t row_step = pixel_step * (s.copies ? s.source_columns : s.w);
+  const int64_t out_channels = s.groups * s.oc;
+  int64_t pixels = 0;
+  for (int64_t image = image0; image < image1; ++image) {
+    const T* base = x + image * s.h * s.w * s.c;
+    if (s.copies) {
+      T* copy = source + (image - image0) * s.source_rows * row_step;
+      if (s.v.taps) copy_source(s, base, group * s.ic, s.v.source_begin(row0), s.v.source_end(row1), copy);
+      base = copy;
+    } else {
+      base += s.v.source_begin(row0) * row_step + s.u.source_begin(0) * pixel_step;
+    }
+    for (int64_t t = row0; t < row1; ++t) {
+      const T* from = base + (t - row0) * s.v.source_step * row_step;
+      T* to = y + ((image * s.out_h + s.v.out_begin + t * s.v.out_step) * s.out_w + s.u.out_begin) * out_channels +
+              group * s.oc;
+      for (int64_t q = 0; q < s.u.outs; ++q, ++pixels) {
+        a[pixels] = from + q * s.u.source_step * pixel_step;
+        c[pixels] = to + q * s.u.out_step * out_channels;
+      }
+    }
+  }
+  if (!pixels) return;
+  for (int64_t i = 0; i < kSpare; ++i) {
+    a[pixels + i] = a[pixels - 1];
+    c[pixels + i] = c[pixels - 1];
+  }
+
+  // Taps next to each other in memory are one run.
+  const bool merged = s.u.taps == 1 || (s.u.offset_step == 1 && pixel_step == s.ic);
+  const int64_t blocks = merged ? s.v.taps : s.v.taps * s.u.taps;
+  const int64_t run = blocks ? s.depth / blocks : 0;
+  const int64_t panel_end = min_of((panel_block + 1) * s.task_panels, s.panels.count);
+  int deal_vectors = s.panels.vectors(panel_block * s.task_panels);
+  Deal<T> deal(row_tiles<T>(deal_vectors), deal_vectors, false);
+  for (int64_t j = panel_block * s.task_panels; j < panel_end; ++j) {
+    const int nv = s.panels.vectors(j);
+    if (nv != deal_vectors) {
+      deal = Deal<T>(row_tiles<T>(nv), nv, false);
+      deal_vectors = nv;
+    }
+    const int64_t ldb = weights.ldb ? weights.ldb : int64_t{nv} * Vec<T>::lanes;
+    for (int64_t b = 0; b < blocks; ++b) {
+      a_offset[b] = merged ? b * s.v.offset_step * row_step
+                           : b / s.u.taps * s.v.offset_step * row_step + b % s.u.taps * s.u.offset_step * pixel_step;
+      b_offset[b] = b * run * ldb;
+    }
+    const PixelSum<T> sum{a, c, pixels, &deal};
+    const T* panel_bias = bias ? bias + group * s.oc + s.panels.begin(j) : nullptr;
+    TileCall<T> call{blocks,    a_offset, b_offset, run, weights.panel(s, group, j), ldb, 0, s.panels.begin(j),
+                     s.panels.columns(j), nullptr,  0,        0};
+    const auto last = [&] {
+      call.bias = panel_bias;
+      call.relu = relu;
+    };
+    if (s.depth <= kWholeDepth) {
+      last();
+      sum.run(call);
+    } else if (run <= kCutDepth) {
+      const int64_t together = kCutDepth / run;
+      for (int64_t b = 0; b < blocks; b += together) {
+        call.blocks = min_of(together, blocks - b);
+        call.a_offset = a_offset + b;
+        call.b_offset = b_offset + b;
+        if (b + together >= blocks) last();
+        sum.run(call);
+        call.accumulate = 1;
+      }
+    } else {
+      const int64_t piece = ceil_div(run, ceil_div(run, kCutDepth));
+      call.blocks = 1;
+      for (int64_t b = 0; b < blocks; ++b) {
+        for (int64_t k = 0; k < run; k += piece) {
+          const int64_t a_at = a_offset[b] + k, b_at = b_offset[b] + k * ldb;
+          call.a_offset = &a_at;
+          call.b_offset = &b_at;
+          call.depth = min_of(piece, run - k);
+          if (b == blocks - 1 && k + piece >= run) last();
+          sum.run(call);
+          call.accumulate = 1;
+        }
+      }
+    }
+  }
+}
+
+#define INSTANTIATE(T)                                                                                           \
+  template void plan_sweep<T>(Sweep<T>&);                                                                        \
+  template int64_t sweep_scratch<T>(const Sweep<T>&);                                                            \
+  template void run_sweep<T>(const Sweep<T>&, const T*, SweepWeights<T>, const T*, int64_t, T*, void*, int64_t);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace cnnmath::CNNMATH_ISA

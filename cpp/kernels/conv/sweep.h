@@ -1,0 +1,61 @@
+// The sweep under conv2d and conv2d_grad_input: every output pixel is a sum over taps, the taps being at fixed
+// distances in the source, the same for all pixels. A gradient with stride s is s*s sweeps, each with the taps that
+// meet one residue class of pixels.
+//
+// Per axis, with t counting output positions of the sweep:
+//   output position   out_begin + t * out_step
+//   source position   t * source_step + offset + i * offset_step     for tap i of the sweep, 0 <= i < taps
+//   weights           tap_begin + i * tap_step                       index in w
+#pragma once
+#include "kernels/conv/conv.h"
+#include "kernels/tile/pack.h"
+#include "kernels/tile/tile.h"
+
+namespace cnnmath::CNNMATH_ISA {
+
+struct Axis {
+  int64_t outs, out_begin, out_step;
+  int64_t taps, tap_begin, tap_step;
+  int64_t source_step, offset, offset_step;
+  // first and one past the last source position that positions [from, to) touch
+  int64_t source_begin(int64_t from) const { return from * source_step + offset; }
+  int64_t source_end(int64_t to) const { return (to - 1) * source_step + offset + (taps - 1) * offset_step + 1; }
+};
+
+// A sweep, as far as shapes go.
+template <class T> struct Sweep {
+  Axis v, u;                // vertical, horizontal
+  int64_t n, h, w, c;       // source
+  int64_t groups, ic, oc;   // channels in and out of one group
+  int64_t out_h, out_w;     // destination; it has groups * oc channels
+  // What follows from these (plan_sweep).
+  Panels<T> panels;
+  int64_t depth;            // length of the whole sum
+  bool copies;              // the source is copied to scratch, padded
+  int64_t images, rows;     // of a task
+  int64_t task_panels;
+  int64_t image_blocks, row_blocks, panel_blocks;
+  int64_t source_rows, source_columns;  // of one image in scratch
+
+  int64_t tasks() const { return groups * panel_blocks * image_blocks * row_blocks; }
+  int64_t pixels() const { return images * rows * u.outs; }
+  int64_t packed_size() const { return groups * depth * panels.padded(); }  // elements of packed weights
+};
+
+// Weights as the tile reads them: tap i,j of v,u holds ic rows of ldb numbers at ((i * u.taps + j) * ic) * ldb.
+template <class T> struct SweepWeights {
+  const T* base;
+  int64_t ldb;           // 0: packed, panel after panel
+  const T* panel(const Sweep<T>& s, int64_t group, int64_t j) const {
+    if (ldb) return base + group * s.oc + s.panels.begin(j);
+    return base + s.depth * (group * s.panels.padded() + s.panels.begin(j));
+  }
+};
+
+template <class T> void plan_sweep(Sweep<T>& s);
+template <class T> int64_t sweep_scratch(const Sweep<T>& s);
+template <class T>
+void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* bias, int64_t relu, T* y,
+               void* scratch, int64_t task);
+
+}  // namespace cnnmath::CNNMATH_ISA
