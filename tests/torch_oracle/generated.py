@@ -1,9 +1,9 @@
 """Calls with generated shapes: the arrays, and how a call is compared in both libraries, with an error bound.
 
 The reference is always PyTorch in float64, on the very values that cnnmath gets. A result in a dtype with
-machine epsilon eps may be off by FACTOR * eps * magnitude, element by element. For operations that are linear in
-each operand the magnitude is what the operation gives on absolute values, sum |a||b| for a product of matrices;
-for others it is 1 + |result| + the largest |result|.
+machine epsilon eps may be off by FACTOR * eps * magnitude, element by element. For operations that are linear
+in each operand the magnitude is what the operation gives on absolute values, sum |a||b| for a product of
+matrices; for others it is 1 + |result| + the largest |result|.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def check(
 ) -> None:
     """Both calls on the same operands give the same output and the same gradients for a random cotangent.
 
-    `magnitudes`, a call like `theirs`, is given for operations that are linear in each operand. Where `refuse`
-    is true, PyTorch may refuse the call: then ours must refuse it, too, and nothing else is compared.
+    `magnitudes`, a call like `theirs`, is given for operations that are linear in each operand. Where
+    `refuse` is true, PyTorch may refuse the call: then ours must refuse it, too, and nothing is compared.
     """
     tensors = [_tensor(a).requires_grad_() for a in operands]
     try:
@@ -146,7 +146,8 @@ def near(
         where = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise AssertionError(
             f"{what}: {int(wrong.sum())} of {wrong.size} values of {np.dtype(dtype)} are off, "
-            f"first at {where}: expected {reference[where]!r}, got {actual[where]!r}, allowed error {allowed[where]:.2e}"
+            f"first at {where}: expected {reference[where]!r}, got {actual[where]!r}, "
+            f"allowed error {allowed[where]:.2e}"
         )
 
 

@@ -2,7 +2,8 @@
 
 The rule for error inputs: where PyTorch raises RuntimeError, IndexError, TypeError or ValueError, cnnmath
 raises ValueError or TypeError (or a subclass of these) with a message that names the operation; nothing
-else counts. Three of cat's are about `out=`, which cnnmath does not have: they pass because Python refuses the argument.
+else counts. Three of cat's are about `out=`, which cnnmath does not have: they pass because Python refuses
+the argument.
 """
 
 from __future__ import annotations
