@@ -1,9 +1,11 @@
-"""Fixtures that every test may use: seeded randomness, thread counts; Hypothesis' profiles."""
+"""Fixtures that every test may use: seeded randomness, threads, instruction sets; Hypothesis' profiles."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Generator, Iterator
 
@@ -40,6 +42,41 @@ def threads() -> Iterator[Callable[[int], None]]:
     before = cnnmath.get_num_threads()
     yield cnnmath.set_num_threads
     cnnmath.set_num_threads(before)
+
+
+@pytest.fixture
+def run_on() -> Callable[[str, str], str]:
+    """`run_on(isa, code)` runs Python code in an interpreter of its own on one instruction set; gives its output.
+
+    The instruction set is chosen at import. A test that takes the argument `isa` runs once on each that the machine
+    has.
+    """
+
+    def run(isa: str, code: str) -> str:
+        check = f"import cnnmath; assert cnnmath.build_config()['isa'] == {isa!r}\n"
+        environment = {**os.environ, "CNNMATH_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(
+            [sys.executable, "-c", check + code], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "isa" in metafunc.fixturenames:
+        import cnnmath
+
+        metafunc.parametrize("isa", cnnmath.build_config()["isas_available"])
+
+
+def pytest_report_header() -> str:
+    import cnnmath
+
+    config = cnnmath.build_config()
+    assert config["isa"] == os.environ.get("CNNMATH_ISA", config["isa"])  # the forced one, if any
+    return f"cnnmath: {config['isa']}, {config['num_threads']} threads, {config['compiler']}"
 
 
 @pytest.hookimpl(wrapper=True)
