@@ -11,8 +11,8 @@ int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 // ---------------------------------------------------------------- forward
 template <class T> Sweep<T> forward_sweep(const ConvShape& s) {
   Sweep<T> f{};
-  f.v = {s.oh, 0, 1, s.kh, 0, 1, s.sh, -s.pt, s.dh};
-  f.u = {s.ow, 0, 1, s.kw, 0, 1, s.sw, -s.pl, s.dw};
+  f.v = forward_axis(s.oh, s.kh, s.sh, s.dh, s.pt);
+  f.u = forward_axis(s.ow, s.kw, s.sw, s.dw, s.pl);
   f.n = s.n, f.h = s.h, f.w = s.w, f.c = s.c;
   f.groups = s.groups, f.ic = s.c / s.groups, f.oc = s.oc / s.groups;
   f.out_h = s.oh, f.out_w = s.ow;
@@ -20,9 +20,11 @@ template <class T> Sweep<T> forward_sweep(const ConvShape& s) {
   return f;
 }
 
-// Rows of full vectors need no packing, as long as they are near each other, or too few pixels would repay it.
+// Weights of one panel of full vectors lie as packed ones would, and few pixels would not repay the packing. (Several panels could be
+// read in place too, but steps of more than a panel cost a tenth of the speed.)
 template <class T> bool in_place(const ConvShape& s) {
-  return s.oc / s.groups % Vec<T>::lanes == 0 && (s.oc <= 256 || s.n * s.oh * s.ow <= 512);
+  const int64_t oc = s.oc / s.groups;
+  return oc % Vec<T>::lanes == 0 && ((s.groups == 1 && panels_of<T>(oc).count == 1) || s.n * s.oh * s.ow <= 192);
 }
 
 template <class T> void pack_forward(const ConvShape& s, const Sweep<T>& f, const T* w, T* out, int64_t index) {
@@ -69,29 +71,6 @@ template <class T> void forward_run(const Task& t) {
 }
 
 // ---------------------------------------------------------------- gradient of the input
-// Position r + stride * t of x met, through tap i, position t + (r + pad - i * dilation) / stride of y: of all taps
-// those for which the division leaves no rest. Taken from the last to the first, they climb through y.
-Axis grad_axis(int64_t size, int64_t taps, int64_t stride, int64_t dilation, int64_t pad, int64_t r) {
-  Axis a{};
-  a.outs = size > r ? (size - r + stride - 1) / stride : 0;
-  a.out_begin = r;
-  a.out_step = stride;
-  a.source_step = 1;
-  int64_t first = -1, second = -1;
-  for (int64_t i = 0; i < taps && second < 0; ++i) {
-    if ((r + pad - i * dilation) % stride != 0) continue;
-    (first < 0 ? first : second) = i;
-  }
-  if (first < 0) return a;
-  const int64_t step = second < 0 ? taps : second - first;
-  a.taps = (taps - 1 - first) / step + 1;
-  a.tap_begin = first + (a.taps - 1) * step;
-  a.tap_step = -step;
-  a.offset = (r + pad - a.tap_begin * dilation) / stride;
-  a.offset_step = second < 0 ? 1 : step * dilation / stride;
-  return a;
-}
-
 template <class T> Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
   Sweep<T> g{};
   g.v = grad_axis(s.h, s.kh, s.sh, s.dh, s.pt, residue / s.sw);

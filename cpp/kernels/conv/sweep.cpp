@@ -60,6 +60,31 @@ template <class T> struct PixelSum {
 
 }  // namespace
 
+Axis forward_axis(int64_t outs, int64_t taps, int64_t stride, int64_t dilation, int64_t pad) {
+  return {outs, 0, 1, taps, 0, 1, stride, -pad, dilation};
+}
+
+Axis grad_axis(int64_t size, int64_t taps, int64_t stride, int64_t dilation, int64_t pad, int64_t r) {
+  Axis a{};
+  a.outs = size > r ? (size - r + stride - 1) / stride : 0;
+  a.out_begin = r;
+  a.out_step = stride;
+  a.source_step = a.offset_step = 1;
+  int64_t first = -1, second = -1;
+  for (int64_t i = 0; i < taps && second < 0; ++i) {
+    if ((r + pad - i * dilation) % stride != 0) continue;
+    (first < 0 ? first : second) = i;
+  }
+  if (first < 0) return a;
+  const int64_t step = second < 0 ? taps : second - first;
+  a.taps = (taps - 1 - first) / step + 1;
+  a.tap_begin = first + (a.taps - 1) * step;
+  a.tap_step = -step;
+  a.offset = (r + pad - a.tap_begin * dilation) / stride;
+  a.offset_step = second < 0 ? 1 : step * dilation / stride;
+  return a;
+}
+
 template <class T> void plan_sweep(Sweep<T>& s) {
   s.panels = panels_of<T>(max_of(s.oc, 1));
   s.depth = s.v.taps * s.u.taps * s.ic;

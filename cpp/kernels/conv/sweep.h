@@ -22,6 +22,13 @@ struct Axis {
   int64_t source_end(int64_t to) const { return (to - 1) * source_step + offset + (taps - 1) * offset_step + 1; }
 };
 
+Axis forward_axis(int64_t outs, int64_t taps, int64_t stride, int64_t dilation, int64_t pad);
+
+// The positions r, r + stride, ... of x. Position r + stride * t met, through tap i, position
+// t + (r + pad - i * dilation) / stride of y: of all taps those for which the division leaves no rest. Taken from the last
+// to the first, they climb through y.
+Axis grad_axis(int64_t size, int64_t taps, int64_t stride, int64_t dilation, int64_t pad, int64_t r);
+
 // A sweep, as far as shapes go.
 template <class T> struct Sweep {
   Axis v, u;                // vertical, horizontal

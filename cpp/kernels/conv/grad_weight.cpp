@@ -1,0 +1,312 @@
+// conv2d_grad_weight and conv2d_grad_bias: sums over all pixels.
+//
+// dW is cut into units (a few taps, a few panels of outputs) that stay in L2, and the rows of y into `chunks`. A task
+// sums one unit over one chunk, tile by tile, the rows of a chunk coming by in blocks that stay in L2 too. With
+// more than one chunk, partial sums go to the workspace and phase 1 adds them in order.
+//
+// A is x by columns: the channels under one tap, pixels as depth. With few channels the kw taps of a row are
+// taken together, kw * c adjacent numbers, from a padded copy of x; otherwise each tap takes x in place and the pixels
+// that it finds inside the map.
+#include "kernels/conv/parts.h"
+#include "kernels/tile/pack.h"
+#include "kernels/tile/tile.h"
+
+namespace cnnmath::CNNMATH_ISA {
+
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+constexpr int64_t kUnitBytes = 256 << 10;     // of dW
+constexpr int64_t kBlockBytes = 256 << 10;    // of x and dy
+constexpr int64_t kChunkFlops = int64_t{kVecBytes} << 16;
+constexpr int64_t kTasks = 32;                // as many as keep the threads of a small machine busy to the end
+constexpr int64_t kPartialBytes = 16 << 20;
+constexpr int64_t kCombine = 16 << 10;        // elements of a task of phase 1
+constexpr int64_t kMergedChannels = 40;
+
+template <class T> struct WeightPlan {
+  int64_t cg, og;
+  bool merged, copies_dy;
+  int64_t taps_u;          // units of taps in a row of the kernel: 1 when merged
+  int64_t m;               // rows of dW under one of them
+  Panels<T> panels;
+  int64_t unit_v, unit_u;  // taps of a unit
+  int64_t unit_panels;
+  int64_t blocks_v, blocks_u, blocks_panels;
+  int64_t rows;            // of y in all images
+  int64_t chunks;
+  int64_t block_rows;      // rows of y that a task takes at a time
+  int64_t dy_width;        // columns of a pixel of dy as the tile reads it
+  int64_t copy_columns, copy_rows;
+  int64_t size;            // of dW
+  int64_t units(int64_t groups) const { return groups * blocks_v * blocks_u * blocks_panels; }
+};
+
+template <class T> WeightPlan<T> plan_weight(const ConvShape& s) {
+  WeightPlan<T> f{};
+  const int64_t item = sizeof(T);
+  f.cg = s.c / s.groups;
+  f.og = s.oc / s.groups;
+  f.merged = s.kw > 1 && s.dw == 1 && f.cg <= kMergedChannels;
+  f.taps_u = f.merged ? 1 : s.kw;
+  f.m = f.merged ? s.kw * f.cg : f.cg;
+  f.panels = panels_of<T>(max_of(f.og, 1));
+  f.copies_dy = f.og % Vec<T>::lanes != 0;
+  f.dy_width = f.copies_dy ? f.panels.padded() : s.oc;
+  f.rows = s.n * s.oh;
+  f.size = s.kh * s.kw * f.cg * s.oc;
+  // Units.
+  f.unit_v = s.kh, f.unit_u = f.taps_u, f.unit_panels = f.panels.count;
+  const int64_t tap_bytes = max_of(f.m * f.og * item, 1);
+  if (f.unit_v * f.unit_u * tap_bytes > kUnitBytes) f.unit_v = 1;
+  if (f.unit_v * f.unit_u * tap_bytes > kUnitBytes) f.unit_u = 1;
+  if (f.unit_v * f.unit_u * tap_bytes > kUnitBytes)
+    f.unit_panels = min_of(max_of(kUnitBytes / max_of(f.m * f.panels.width() * item, 1), 1), f.panels.count);
+  f.blocks_v = s.kh ? ceil_div(s.kh, f.unit_v) : 0;
+  f.blocks_u = s.kw ? ceil_div(f.taps_u, f.unit_u) : 0;
+  f.blocks_panels = ceil_div(f.panels.count, f.unit_panels);
+  // Chunks: enough tasks, but none too small, and no more partial sums than are cheap to add.
+  f.chunks = min_of(ceil_div(kTasks, max_of(f.units(s.groups), 1)), conv_flops(s) / kChunkFlops);
+  f.chunks = min_of(f.chunks, min_of(f.rows, kPartialBytes / max_of(f.size * item, 1)));
+  f.chunks = max_of(f.chunks, 1);
+  // Blocks of rows.
+  const int64_t row_bytes = (s.sh * s.w * f.cg + s.ow * f.og) * item;
+  f.block_rows = min_of(max_of(kBlockBytes / max_of(row_bytes, 1), 1), max_of(ceil_div(f.rows, f.chunks), 1));
+  if (f.merged && s.ow) {
+    f.copy_columns = (s.ow - 1) * s.sw + s.kw;
+    const int64_t images = (f.block_rows + s.oh - 2) / max_of(s.oh, 1) + 1;
+    f.copy_rows = f.block_rows * s.sh + images * ((s.kh - 1) * s.dh + 1);
+  }
+  return f;
+}
+
+template <class T> int64_t lists_bytes(const WeightPlan<T>& f) {
+  return round_64(3 * f.block_rows * static_cast<int64_t>(sizeof(int64_t)));
+}
+template <class T> int64_t dy_bytes(const ConvShape& s, const WeightPlan<T>& f) {
+  return f.copies_dy ? round_64(f.block_rows * s.ow * f.dy_width * static_cast<int64_t>(sizeof(T))) : 0;
+}
+
+template <class T> int weight_phases(const int64_t* p) { return plan_weight<T>(conv_shape(p)).chunks > 1 ? 2 : 1; }
+
+template <class T> int64_t weight_tasks(const int64_t* p, int phase) {
+  const ConvShape& s = conv_shape(p);
+  const WeightPlan<T> f = plan_weight<T>(s);
+  if (phase == 1) return ceil_div(f.size, kCombine);
+  return conv_flops(s) <= kSmallFlops ? 1 : f.units(s.groups) * f.chunks;
+}
+
+template <class T> int64_t weight_workspace(const int64_t* p) {
+  const WeightPlan<T> f = plan_weight<T>(conv_shape(p));
+  return f.chunks > 1 ? f.chunks * f.size * static_cast<int64_t>(sizeof(T)) : 0;
+}
+
+template <class T> int64_t weight_scratch(const int64_t* p) {
+  const ConvShape& s = conv_shape(p);
+  const WeightPlan<T> f = plan_weight<T>(s);
+  return lists_bytes(f) + dy_bytes(s, f) + f.copy_rows * f.copy_columns * f.cg * static_cast<int64_t>(sizeof(T));
+}
+
+// The padded source rows of rows [from, to) of y, image after image; `at` receives where each row of y starts.
+template <class T>
+void copy_x(const ConvShape& s, const WeightPlan<T>& f, const T* x, int64_t channel, int64_t from, int64_t to, T* out,
+            int64_t* at) {
+  const int64_t columns = f.copy_columns, cg = f.cg;
+  const int64_t begin = min_of(s.pl, columns), end = max_of(min_of(s.w + s.pl, columns), begin);
+  T* const start = out;
+  for (int64_t row = from; row < to;) {
+    const int64_t image = row / s.oh, first = row % s.oh, last = min_of(first + to - row, s.oh);
+    for (int64_t p = first; p < last; ++p) at[row - from + p - first] = (out - start) + (p - first) * s.sh * columns * cg;
+    for (int64_t r = first * s.sh - s.pt; r <= (last - 1) * s.sh - s.pt + (s.kh - 1) * s.dh; ++r, out += columns * cg) {
+      if (r < 0 || r >= s.h) {
+        zero_run(out, columns * cg);
+        continue;
+      }
+      const T* source = x + ((image * s.h + r) * s.w - s.pl) * s.c + channel;
+      zero_run(out, begin * cg);
+      if (cg == s.c) copy_run(out + begin * cg, source + begin * s.c, (end - begin) * cg);
+      else
+        for (int64_t q = begin; q < end; ++q) copy_run(out + q * cg, source + q * s.c, cg);
+      zero_run(out + end * cg, (columns - end) * cg);
+    }
+    row += last - first;
+  }
+}
+
+template <class T> struct Unit {
+  int64_t group, v0, v1, u0, u1, panel0, panel1;
+};
+
+// One unit of dW over the rows [row0, row1) of y.
+template <class T>
+void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, int64_t row0, int64_t row1, const T* x,
+              const T* dy, T* dw, char* scratch) {
+  int64_t* a_offset = reinterpret_cast<int64_t*>(scratch);
+  int64_t* b_offset = a_offset + f.block_rows;
+  int64_t* at = b_offset + f.block_rows;
+  T* dy_copy = reinterpret_cast<T*>(scratch + lists_bytes(f));
+  T* x_copy = reinterpret_cast<T*>(scratch + lists_bytes(f) + dy_bytes(s, f));
+  const int nv0 = f.panels.vectors(unit.panel0), nv1 = f.panels.vectors(unit.panel1 - 1);
+  const Deal<T> deals[2] = {{column_tiles<T>(nv0), nv0, true}, {column_tiles<T>(nv1), nv1, true}};
+
+  for (int64_t r0 = row0; r0 == row0 || r0 < row1; r0 += f.block_rows) {
+    const int64_t r1 = min_of(r0 + f.block_rows, row1);
+    const T* b = dy + unit.group * f.og + r0 * s.ow * s.oc;
+    if (f.copies_dy) {
+      for (int64_t i = 0; i < (r1 - r0) * s.ow; ++i) {
+        copy_run(dy_copy + i * f.dy_width, b + i * s.oc, f.og);
+        zero_run(dy_copy + i * f.dy_width + f.og, f.dy_width - f.og);
+      }
+      b = dy_copy;
+    }
+    const T* a = x + unit.group * f.cg;
+    if (f.merged) {
+      copy_x(s, f, x, unit.group * f.cg, r0, r1, x_copy, at);
+      a = x_copy;
+    }
+    for (int64_t i = unit.v0; i < unit.v1; ++i) {
+      for (int64_t j = unit.u0; j < unit.u1; ++j) {
+        int64_t blocks = 0, lo = 0, hi = s.ow;
+        if (!f.merged) {
+          // Columns of y whose tap j falls inside: 0 <= q * sw - pl + j * dw < w.
+          const int64_t shift = s.pl - j * s.dw;
+          lo = shift > 0 ? min_of(ceil_div(shift, s.sw), s.ow) : 0;
+          hi = s.w + shift > 0 ? min_of(ceil_div(s.w + shift, s.sw), s.ow) : 0;
+        }
+        for (int64_t r = r0; r < r1 && lo < hi; ++r) {
+          if (f.merged) {
+            a_offset[blocks] = at[r - r0] + i * s.dh * f.copy_columns * f.cg;
+          } else {
+            const int64_t row = r % s.oh * s.sh - s.pt + i * s.dh;
+            if (row < 0 || row >= s.h) continue;
+            a_offset[blocks] = ((r / s.oh * s.h + row) * s.w + lo * s.sw - s.pl + j * s.dw) * s.c;
+          }
+          b_offset[blocks++] = ((r - r0) * s.ow + lo) * f.dy_width;
+        }
+        T* out = dw + (i * s.kw + (f.merged ? 0 : j)) * f.cg * s.oc + unit.group * f.og;
+        for (int64_t n = unit.panel0; n < unit.panel1; ++n) {
+          const Deal<T>& deal = deals[n == unit.panel1 - 1];
+          const TileCall<T> call{blocks, a_offset, b_offset, hi - lo, b + f.panels.begin(n), f.dy_width,
+                                 (f.merged ? f.cg : s.c) * s.sw, f.panels.begin(n), f.panels.columns(n), nullptr,
+                                 r0 > row0, 0};
+          for (int64_t m = 0; m < f.m;) {
+            const Tile<T>& tile = deal.next(f.m - m);
+            const T* rows_a = a + m;
+            T* rows_c[16];
+            for (int k = 0; k < tile.m; ++k) rows_c[k] = out + (m + k) * s.oc;
+            tile.run(&rows_a, rows_c, call);
+            m += tile.m;
+          }
+        }
+      }
+    }
+  }
+}
+
+template <class T> void weight_run(const Task& t) {
+  const ConvShape& s = conv_shape(t.p);
+  const WeightPlan<T> f = plan_weight<T>(s);
+  const T* x = static_cast<const T*>(t.a[0]);
+  const T* dy = static_cast<const T*>(t.a[1]);
+  T* dw = static_cast<T*>(t.a[2]);
+  T* partial = static_cast<T*>(t.workspace);
+  if (t.phase == 1) {
+    constexpr int L = Vec<T>::lanes;
+    const int64_t end = min_of((t.index + 1) * kCombine, f.size);
+    for (int64_t i = t.index * kCombine; i < end; i += L) {
+      const int64_t n = min_of(end - i, L);
+      Vec<T> sum = load_n(partial + i, n);
+      for (int64_t k = 1; k < f.chunks; ++k) sum = sum + load_n(partial + k * f.size + i, n);
+      store_n(dw + i, sum, n);
+    }
+    return;
+  }
+  const bool small = conv_flops(s) <= kSmallFlops;
+  const int64_t count = f.units(s.groups) * f.chunks;
+  for (int64_t index = small ? 0 : t.index; index < (small ? count : t.index + 1); ++index) {
+    const int64_t chunk = index % f.chunks;
+    int64_t rest = index / f.chunks;
+    Unit<T> unit{};
+    unit.panel0 = rest % f.blocks_panels * f.unit_panels;
+    unit.panel1 = min_of(unit.panel0 + f.unit_panels, f.panels.count);
+    rest /= f.blocks_panels;
+    unit.u0 = rest % f.blocks_u * f.unit_u;
+    unit.u1 = min_of(unit.u0 + f.unit_u, f.taps_u);
+    rest /= f.blocks_u;
+    unit.v0 = rest % f.blocks_v * f.unit_v;
+    unit.v1 = min_of(unit.v0 + f.unit_v, s.kh);
+    unit.group = rest / f.blocks_v;
+    sum_unit(s, f, unit, f.rows * chunk / f.chunks, f.rows * (chunk + 1) / f.chunks, x, dy,
+             f.chunks > 1 ? partial + chunk * f.size : dw, static_cast<char*>(t.scratch));
+  }
+}
+
+// ---------------------------------------------------------------- bias
+constexpr int64_t kBiasPixels = 64;  // summed by themselves before they join the total: less rounding
+constexpr int64_t kBiasElements = 128 << 10;
+
+int64_t bias_chunks(const ConvShape& s) {
+  const int64_t pixels = s.n * s.oh * s.ow;
+  return max_of(min_of(min_of(pixels * s.oc / kBiasElements, 32), pixels), 1);
+}
+
+int bias_phases(const int64_t* p) { return bias_chunks(conv_shape(p)) > 1 ? 2 : 1; }
+int64_t bias_tasks(const int64_t* p, int phase) { return phase == 0 ? bias_chunks(conv_shape(p)) : 1; }
+template <class T> int64_t bias_workspace(const int64_t* p) {
+  return bias_chunks(conv_shape(p)) * conv_shape(p).oc * static_cast<int64_t>(sizeof(T));
+}
+int64_t bias_scratch(const int64_t*) { return 0; }
+
+// NV vectors of columns at `x`, summed over rows of `width`.
+template <class T, int NV> void sum_columns(const T* x, int64_t width, int64_t rows, int64_t columns, T* out) {
+  constexpr int L = Vec<T>::lanes;
+  Vec<T> total[NV];
+  for (int v = 0; v < NV; ++v) total[v] = zero<T>();
+  for (int64_t r = 0; r < rows; r += kBiasPixels) {
+    Vec<T> sum[NV];
+    for (int v = 0; v < NV; ++v) sum[v] = zero<T>();
+    const int64_t end = min_of(r + kBiasPixels, rows);
+    for (int64_t k = r; k < end; ++k)
+      for (int v = 0; v < NV; ++v)
+        sum[v] = sum[v] + (NV > 1 ? load(x + k * width + v * L) : load_n(x + k * width, columns));
+    for (int v = 0; v < NV; ++v) total[v] = total[v] + sum[v];
+  }
+  for (int v = 0; v < NV; ++v) store_n(out + v * L, total[v], columns - v * L);
+}
+
+template <class T> void bias_run(const Task& t) {
+  constexpr int L = Vec<T>::lanes;
+  const ConvShape& s = conv_shape(t.p);
+  const int64_t pixels = s.n * s.oh * s.ow, chunks = bias_chunks(s);
+  const T* x = static_cast<const T*>(t.a[0]);
+  T* db = static_cast<T*>(t.a[1]);
+  int64_t begin = pixels * t.index / chunks, end = pixels * (t.index + 1) / chunks;
+  if (chunks > 1 && t.phase == 0) db = static_cast<T*>(t.workspace) + t.index * s.oc;
+  if (t.phase == 1) {
+    x = static_cast<const T*>(t.workspace);
+    begin = 0;
+    end = chunks;
+  }
+  x += begin * s.oc;
+  int64_t c = 0;
+  for (; c + 4 * L <= s.oc; c += 4 * L) sum_columns<T, 4>(x + c, s.oc, end - begin, 4 * L, db + c);
+  for (; c < s.oc; c += L) sum_columns<T, 1>(x + c, s.oc, end - begin, min_of(s.oc - c, L), db + c);
+}
+
+}  // namespace
+
+#define PARTS(T)                                                                                         \
+  template <> ConvPart grad_weight_part<T>() {                                                           \
+    return {weight_phases<T>, weight_tasks<T>, weight_workspace<T>, weight_scratch<T>, weight_run<T>};   \
+  }                                                                                                      \
+  template <> ConvPart grad_bias_part<T>() {                                                             \
+    return {bias_phases, bias_tasks, bias_workspace<T>, bias_scratch, bias_run<T>};                      \
+  }
+PARTS(float)
+PARTS(double)
+
+}  // namespace cnnmath::CNNMATH_ISA
