@@ -1,6 +1,6 @@
 """cnnmath: convolutional neural networks on CPUs. NumPy in, NumPy out; the hot paths are C++."""
 
-from . import functional
+from . import functional, initializers, nn
 from ._core import get_num_threads
 from ._core import version as __version__
 from .derivatives import Function, grad, gradcheck, value_and_grad, vjp
@@ -15,7 +15,9 @@ __all__ = [
     "get_num_threads",
     "grad",
     "gradcheck",
+    "initializers",
     "manual_seed",
+    "nn",
     "set_num_threads",
     "value_and_grad",
     "vjp",
