@@ -113,6 +113,10 @@ class Lowering:
 
     # For ops.
 
+    def wanted(self, t: Tensor) -> bool:
+        """Whether anything reads this output; kernels may leave out what nothing does."""
+        return t in self._uses
+
     def place(self, t: Tensor) -> Place:
         """Where a tensor lies; an output of the node being lowered gets its buffer here."""
         if t not in self._storage:
