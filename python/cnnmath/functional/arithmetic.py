@@ -204,7 +204,7 @@ def _operands(op: str, input: Any, other: Any) -> tuple[Any, Any]:
         if isinstance(value, (complex, str)) or value is None:
             raise TypeError(f"{op}: {name} expects an array or a number, got {type(value).__name__}")
     if _is_number(input) and _is_number(other):
-        return as_tensor(np.float64(input)), float(other)
+        return as_tensor(np.float32(input)), float(other)  # two numbers make PyTorch's default dtype
     if _is_number(other):
         return floating(op, input=as_tensor(input)), float(other)
     if _is_number(input):
