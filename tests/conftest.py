@@ -46,10 +46,10 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 @pytest.fixture
 def run_on() -> Callable[[str, str], str]:
-    """`run_on(isa, code)` runs Python code in an interpreter of its own on one instruction set; gives its output.
+    """`run_on(isa, code)` runs Python code in a fresh interpreter on one instruction set; gives its output.
 
-    The instruction set is chosen at import. A test that takes the argument `isa` runs once on each that the machine
-    has.
+    The instruction set is chosen at import. A test that takes the argument `isa` runs once on each that
+    the machine has.
     """
 
     def run(isa: str, code: str) -> str:
