@@ -46,7 +46,8 @@ static inline int one_phase(const int64_t*) { return 1; }
 static inline int64_t no_bytes(const int64_t*) { return 0; }
 
 // Walks `rank` dimensions, the last one fastest, and keeps the offsets of `operands` arrays.
-template <int operands> struct Odometer {
+template <int operands>
+struct Odometer {
   int rank;
   int64_t size[kMaxDims], at[kMaxDims], stride[operands][kMaxDims], offset[operands];
 
@@ -69,7 +70,8 @@ template <int operands> struct Odometer {
 };
 
 // The first n lanes from p, p + stride, ...; zeros elsewhere.
-template <class T> static CNNMATH_INLINE Vec<T> gather_n(const T* p, int64_t stride, int64_t n) {
+template <class T>
+static CNNMATH_INLINE Vec<T> gather_n(const T* p, int64_t stride, int64_t n) {
   T t[Vec<T>::lanes] = {};
   for (int k = 0; k < n; ++k) t[k] = p[k * stride];
   return load(t);

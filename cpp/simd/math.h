@@ -1,5 +1,5 @@
-// exp, log and what follows from them on Vec<T>: our own polynomials, one structure for float and double and for
-// every instruction set, nothing from libm.
+// exp, log and what follows from them on Vec<T>: our own polynomials, one structure for float and double and
+// for every instruction set, nothing from libm.
 //
 //   exp(x)      2^n · e^r,  n = round(x / ln 2),  |r| <= ln(2)/2,  e^r = 1 + r + r² q(r)
 //   expm1(x)    2^n · ((e^r - 1) + (1 - 2^-n)), exact to rounding near 0
@@ -8,9 +8,9 @@
 //   sigmoid(x)  1 / (1 + e^-x), from e^-|x| on both sides
 //   tanh(x)     t / (t + 2),  t = expm1(2|x|), with the sign of x
 //
-// Largest error 2 units in the last place (exp, expm1, log, log1p) and 3 (sigmoid, tanh); tests/test_activations.py
-// holds them to it. NaN gives NaN; exp(-inf) = 0, log(0) = -inf, log(x < 0) = NaN, tanh(±inf) = ±1. Where the
-// caller flushes subnormal numbers, they count as zero here too.
+// Largest error 2 units in the last place (exp, expm1, log, log1p) and 3 (sigmoid, tanh);
+// tests/test_activations.py holds them to it. NaN gives NaN; exp(-inf) = 0, log(0) = -inf, log(x < 0) = NaN,
+// tanh(±inf) = ±1. Where the caller flushes subnormal numbers, they count as zero here too.
 //
 // The polynomials interpolate q and atanh at Chebyshev points, which is within a bit of the best there is.
 #pragma once
@@ -18,26 +18,29 @@
 
 namespace cnnmath::CNNMATH_ISA {
 
-template <class T> struct MathConstants;
-template <> struct MathConstants<float> {
-  static constexpr float exp_max = 89.f, exp_min = -104.f;  // beyond: inf, 0
-  static constexpr float expm1_min = -17.5f;                // below: -1
-  static constexpr float tanh_max = 10.f;                   // above: 1
+template <class T>
+struct MathConstants;
+template <>
+struct MathConstants<float> {
+  static constexpr float exp_max = 89.f, exp_min = -104.f;                 // beyond: inf, 0
+  static constexpr float expm1_min = -17.5f;                               // below: -1
+  static constexpr float tanh_max = 10.f;                                  // above: 1
   static constexpr float ln2_hi = 0.693359375f, ln2_lo = -2.12194440e-4f;  // hi is short: n·hi is exact
   static constexpr float exp_q[] = {0.5f, 0.1666657699f, 0.04166655462f, 0.008363179053f, 0.001392618359f};
   static constexpr float log_r[] = {0.6666666655f, 0.4000012188f, 0.285508166f, 0.2333058194f};
   static constexpr float smallest_normal = 1.17549435e-38f;
   static constexpr float subnormal_scale = 16777216.f, subnormal_exponent = 24.f;
 };
-template <> struct MathConstants<double> {
+template <>
+struct MathConstants<double> {
   static constexpr double exp_max = 710., exp_min = -746.;
   static constexpr double expm1_min = -38.;
   static constexpr double tanh_max = 20.;
   static constexpr double ln2_hi = 6.93147180369123816490e-01, ln2_lo = 1.90821492927058770002e-10;
-  static constexpr double exp_q[] = {0.500000000000000102,     0.166666666666666675,    0.0416666666666241279,
-                                     0.00833333333333006183,   0.00138888889172137169,  0.000198412698630536169,
-                                     0.0000248015212959543751, 2.75572684599970648e-6,  2.76200884454097482e-7,
-                                     2.51003854955103191e-8};
+  static constexpr double exp_q[] = {
+      0.500000000000000102,   0.166666666666666675,    0.0416666666666241279,    0.00833333333333006183,
+      0.00138888889172137169, 0.000198412698630536169, 0.0000248015212959543751, 2.75572684599970648e-6,
+      2.76200884454097482e-7, 2.51003854955103191e-8};
   static constexpr double log_r[] = {0.666666666666666969, 0.399999999998994432, 0.285714286260032687,
                                      0.22222211130259877,  0.18182889455674946,  0.153317106182107716,
                                      0.14616585424888622};
@@ -46,7 +49,8 @@ template <> struct MathConstants<double> {
 };
 
 // c[0] + c[1] x + ... by Horner's rule
-template <class T, int n> static CNNMATH_INLINE Vec<T> polynomial(Vec<T> x, const T (&c)[n]) {
+template <class T, int n>
+static CNNMATH_INLINE Vec<T> polynomial(Vec<T> x, const T (&c)[n]) {
   Vec<T> y = set1<T>(c[n - 1]);
 #pragma GCC unroll 16
   for (int k = n - 2; k >= 0; --k) y = fma(y, x, set1<T>(c[k]));
@@ -54,10 +58,12 @@ template <class T, int n> static CNNMATH_INLINE Vec<T> polynomial(Vec<T> x, cons
 }
 
 // x = n ln 2 + r, and p = e^r - 1
-template <class T> struct ReducedExp {
+template <class T>
+struct ReducedExp {
   Vec<T> n, p;
 };
-template <class T> static CNNMATH_INLINE ReducedExp<T> reduced_exp(Vec<T> x) {
+template <class T>
+static CNNMATH_INLINE ReducedExp<T> reduced_exp(Vec<T> x) {
   using C = MathConstants<T>;
   const Vec<T> n = round(x * set1<T>(static_cast<T>(1.44269504088896340736)));
   Vec<T> r = fnma(n, set1<T>(C::ln2_hi), x);
@@ -65,7 +71,8 @@ template <class T> static CNNMATH_INLINE ReducedExp<T> reduced_exp(Vec<T> x) {
   return {n, fma(r * r, polynomial<T>(r, C::exp_q), r)};
 }
 
-template <class T> static CNNMATH_INLINE Vec<T> exp(Vec<T> x) {
+template <class T>
+static CNNMATH_INLINE Vec<T> exp(Vec<T> x) {
   using C = MathConstants<T>;
   // max and min hand on their second operand where it is NaN
   x = min(set1<T>(C::exp_max), max(set1<T>(C::exp_min), x));
@@ -74,14 +81,16 @@ template <class T> static CNNMATH_INLINE Vec<T> exp(Vec<T> x) {
 }
 
 // e^x for x <= 0, as softmax needs it: one step less, and below the normal numbers 0.
-template <class T> static CNNMATH_INLINE Vec<T> exp_nonpositive(Vec<T> x) {
+template <class T>
+static CNNMATH_INLINE Vec<T> exp_nonpositive(Vec<T> x) {
   const Vec<T> low = set1<T>(sizeof(T) == 4 ? static_cast<T>(-87.3) : static_cast<T>(-708.3));
   const ReducedExp<T> e = reduced_exp(max(low, x));
   const Vec<T> y = (e.p + set1<T>(1)) * exp2_int(e.n);
   return select(lt(x, low), zero<T>(), y);
 }
 
-template <class T> static CNNMATH_INLINE Vec<T> expm1(Vec<T> x) {
+template <class T>
+static CNNMATH_INLINE Vec<T> expm1(Vec<T> x) {
   using C = MathConstants<T>;
   const Vec<T> one = set1<T>(1);
   const Vec<T> clamped = min(set1<T>(C::exp_max), max(set1<T>(C::expm1_min), x));
@@ -92,7 +101,8 @@ template <class T> static CNNMATH_INLINE Vec<T> expm1(Vec<T> x) {
 }
 
 // log(m · 2^e) + correction / value, for log and log1p
-template <class T> static CNNMATH_INLINE Vec<T> log_normal(Vec<T> x, Vec<T> exponent_offset, Vec<T> correction) {
+template <class T>
+static CNNMATH_INLINE Vec<T> log_normal(Vec<T> x, Vec<T> exponent_offset, Vec<T> correction) {
   using C = MathConstants<T>;
   const Vec<T> one = set1<T>(1), half = set1<T>(static_cast<T>(0.5));
   Vec<T> m = mantissa(x), e = exponent(x) - exponent_offset;
@@ -109,14 +119,16 @@ template <class T> static CNNMATH_INLINE Vec<T> log_normal(Vec<T> x, Vec<T> expo
   return fma(e, set1<T>(C::ln2_hi), f - (h - small));
 }
 // what log gives where x is no positive finite number
-template <class T> static CNNMATH_INLINE Vec<T> log_edges(Vec<T> x, Vec<T> y) {
+template <class T>
+static CNNMATH_INLINE Vec<T> log_edges(Vec<T> x, Vec<T> y) {
   const Vec<T> inf = set1<T>(static_cast<T>(__builtin_inf()));
   y = select(lt(x, inf), y, x);  // inf and NaN
   y = select(eq(x, zero<T>()), -inf, y);
   return select(lt(x, zero<T>()), set1<T>(static_cast<T>(__builtin_nan(""))), y);
 }
 
-template <class T> static CNNMATH_INLINE Vec<T> log(Vec<T> x) {
+template <class T>
+static CNNMATH_INLINE Vec<T> log(Vec<T> x) {
   using C = MathConstants<T>;
   const Mask<T> subnormal = lt(x, set1<T>(C::smallest_normal));
   const Vec<T> scaled = select(subnormal, x * set1<T>(C::subnormal_scale), x);
@@ -124,7 +136,8 @@ template <class T> static CNNMATH_INLINE Vec<T> log(Vec<T> x) {
   return log_edges(x, log_normal(scaled, offset, zero<T>()));
 }
 
-template <class T> static CNNMATH_INLINE Vec<T> log1p(Vec<T> x) {
+template <class T>
+static CNNMATH_INLINE Vec<T> log1p(Vec<T> x) {
   const Vec<T> one = set1<T>(1);
   const Vec<T> u = one + x;
   const Vec<T> back = u - one;
@@ -133,13 +146,15 @@ template <class T> static CNNMATH_INLINE Vec<T> log1p(Vec<T> x) {
   return select(eq(x, zero<T>()), x, y);
 }
 
-template <class T> static CNNMATH_INLINE Vec<T> sigmoid(Vec<T> x) {
+template <class T>
+static CNNMATH_INLINE Vec<T> sigmoid(Vec<T> x) {
   const Vec<T> one = set1<T>(1);
   const Vec<T> e = exp(-abs(x));
   return select(lt(x, zero<T>()), e, one) / (one + e);
 }
 
-template <class T> static CNNMATH_INLINE Vec<T> tanh(Vec<T> x) {
+template <class T>
+static CNNMATH_INLINE Vec<T> tanh(Vec<T> x) {
   const Vec<T> a = min(set1<T>(MathConstants<T>::tanh_max), abs(x));
   const Vec<T> t = expm1(a + a);
   return copysign(t / (t + set1<T>(2)), x);

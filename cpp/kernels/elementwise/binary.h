@@ -1,4 +1,5 @@
-// Two operands with broadcasting: an odometer over the outer dimensions, one of four loops over the innermost.
+// Two operands with broadcasting: an odometer over the outer dimensions, one of four loops over the
+// innermost.
 #pragma once
 #include "kernels/elementwise/map.h"
 
@@ -16,23 +17,32 @@ int64_t binary_tasks(const int64_t* p, int) {
 
 enum class Access { dense, repeated, strided };
 
-template <class T, Access access> CNNMATH_INLINE Vec<T> read(const T* p, int64_t stride, int64_t i, int64_t n) {
-  if constexpr (access == Access::repeated) return broadcast(p);
-  else if constexpr (access == Access::strided) return gather_n(p + i * stride, stride, n);
-  else return n == Vec<T>::lanes ? load(p + i) : load_n(p + i, n);
+template <class T, Access access>
+CNNMATH_INLINE Vec<T> read(const T* p, int64_t stride, int64_t i, int64_t n) {
+  if constexpr (access == Access::repeated)
+    return broadcast(p);
+  else if constexpr (access == Access::strided)
+    return gather_n(p + i * stride, stride, n);
+  else
+    return n == Vec<T>::lanes ? load(p + i) : load_n(p + i, n);
 }
 
 template <class T, class F, Access access_a, Access access_b>
 CNNMATH_INLINE void row(const T* a, int64_t sa, const T* b, int64_t sb, T* y, Vec<T> c, int64_t n) {
   constexpr int L = Vec<T>::lanes;
   int64_t i = 0;
-  for (; i + L <= n; i += L) store(y + i, F::f(read<T, access_a>(a, sa, i, L), read<T, access_b>(b, sb, i, L), c));
-  if (i < n) store_n(y + i, F::f(read<T, access_a>(a, sa, i, n - i), read<T, access_b>(b, sb, i, n - i), c), n - i);
+  for (; i + L <= n; i += L)
+    store(y + i, F::f(read<T, access_a>(a, sa, i, L), read<T, access_b>(b, sb, i, L), c));
+  if (i < n)
+    store_n(y + i, F::f(read<T, access_a>(a, sa, i, n - i), read<T, access_b>(b, sb, i, n - i), c), n - i);
 }
 
-// One short row of b under every row of a (a bias): b is repeated into `tile` first, so that the loop is long.
+// One short row of b under every row of a (a bias): b is repeated into `tile` first, so that the loop is
+// long.
 constexpr int64_t kShortRow = 64, kTile = 512;
-int64_t binary_scratch(const int64_t*) { return (kTile + 2 * kShortRow) * static_cast<int64_t>(sizeof(double)); }
+int64_t binary_scratch(const int64_t*) {
+  return (kTile + 2 * kShortRow) * static_cast<int64_t>(sizeof(double));
+}
 
 template <class T, class F>
 void short_rows(const T* a, const T* b, T* y, T* tile, Vec<T> c, int64_t n, Range r) {
@@ -43,7 +53,8 @@ void short_rows(const T* a, const T* b, T* y, T* tile, Vec<T> c, int64_t n, Rang
     map2_range<T, F>(a + i, tile + phase, y + i, c, {0, min_of(span, r.end - i)});
 }
 
-template <class T, class F> void binary_range(const Task& t, T* y, Vec<T> c) {
+template <class T, class F>
+void binary_range(const Task& t, T* y, Vec<T> c) {
   const auto& f = *reinterpret_cast<const BinaryFields*>(t.p);
   const Range r = piece_range(elements(f), 1, t.index);
   if (r.begin >= r.end) return;
@@ -60,10 +71,14 @@ template <class T, class F> void binary_range(const Task& t, T* y, Vec<T> c) {
   for (int64_t i = r.begin; i < r.end;) {
     const int64_t count = min_of(n - column, r.end - i);
     const T *pa = a + o.offset[0] + column * sa, *pb = b + o.offset[1] + column * sb;
-    if (sa == 1 && sb == 1) row<T, F, Access::dense, Access::dense>(pa, 1, pb, 1, y + i, c, count);
-    else if (sa == 1 && sb == 0) row<T, F, Access::dense, Access::repeated>(pa, 1, pb, 0, y + i, c, count);
-    else if (sa == 0 && sb == 1) row<T, F, Access::repeated, Access::dense>(pa, 0, pb, 1, y + i, c, count);
-    else row<T, F, Access::strided, Access::strided>(pa, sa, pb, sb, y + i, c, count);
+    if (sa == 1 && sb == 1)
+      row<T, F, Access::dense, Access::dense>(pa, 1, pb, 1, y + i, c, count);
+    else if (sa == 1 && sb == 0)
+      row<T, F, Access::dense, Access::repeated>(pa, 1, pb, 0, y + i, c, count);
+    else if (sa == 0 && sb == 1)
+      row<T, F, Access::repeated, Access::dense>(pa, 0, pb, 1, y + i, c, count);
+    else
+      row<T, F, Access::strided, Access::strided>(pa, sa, pb, sb, y + i, c, count);
     i += count;
     column = 0;
     o.next();
@@ -71,9 +86,13 @@ template <class T, class F> void binary_range(const Task& t, T* y, Vec<T> c) {
 }
 
 // args "a b y"
-template <class T, class F> void binary(const Task& t) { binary_range<T, F>(t, at<T>(t, 2), zero<T>()); }
+template <class T, class F>
+void binary(const Task& t) {
+  binary_range<T, F>(t, at<T>(t, 2), zero<T>());
+}
 // args "a b c y"
-template <class T, class F> void binary_cell(const Task& t) {
+template <class T, class F>
+void binary_cell(const Task& t) {
   binary_range<T, F>(t, at<T>(t, 3), set1<T>(static_cast<T>(cell_of(t.a[2]))));
 }
 

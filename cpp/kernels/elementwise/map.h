@@ -9,10 +9,14 @@ namespace {
 
 int64_t map_tasks(const int64_t* p, int) { return piece_tasks(p[0], 1); }
 
-template <class T> T* at(const Task& t, int argument) { return static_cast<T*>(t.a[argument]); }
+template <class T>
+T* at(const Task& t, int argument) {
+  return static_cast<T*>(t.a[argument]);
+}
 
 // y = f(x), scalar in cell number `cell` (or none)
-template <class T, class F> void map1_range(const T* x, T* y, Vec<T> c, Range r) {
+template <class T, class F>
+void map1_range(const T* x, T* y, Vec<T> c, Range r) {
   constexpr int L = Vec<T>::lanes;
   int64_t i = r.begin;
   for (; i + 4 * L <= r.end; i += 4 * L) {
@@ -29,21 +33,25 @@ template <class T, class F> void map1_range(const T* x, T* y, Vec<T> c, Range r)
 }
 
 // args "x y"
-template <class T, class F> void map1(const Task& t) {
+template <class T, class F>
+void map1(const Task& t) {
   map1_range<T, F>(at<T>(t, 0), at<T>(t, 1), zero<T>(), piece_range(t.p[0], 1, t.index));
 }
 // args "x c y"
-template <class T, class F> void map1_cell(const Task& t) {
+template <class T, class F>
+void map1_cell(const Task& t) {
   const Vec<T> c = set1<T>(static_cast<T>(cell_of(t.a[1])));
   map1_range<T, F>(at<T>(t, 0), at<T>(t, 2), c, piece_range(t.p[0], 1, t.index));
 }
 // args "x factor? y"
-template <class T> void scale(const Task& t) {
+template <class T>
+void scale(const Task& t) {
   const Vec<T> c = set1<T>(static_cast<T>(t.a[1] ? cell_of(t.a[1]) : double_of(t.p[1])));
   map1_range<T, op::Scale<T>>(at<T>(t, 0), at<T>(t, 2), c, piece_range(t.p[0], 1, t.index));
 }
 
-template <class T, class F> void map2_range(const T* a, const T* b, T* y, Vec<T> c, Range r) {
+template <class T, class F>
+void map2_range(const T* a, const T* b, T* y, Vec<T> c, Range r) {
   constexpr int L = Vec<T>::lanes;
   int64_t i = r.begin;
   for (; i + 2 * L <= r.end; i += 2 * L) {
@@ -58,21 +66,26 @@ template <class T, class F> void map2_range(const T* a, const T* b, T* y, Vec<T>
 }
 
 // args "a b y"
-template <class T, class F> void map2(const Task& t) {
+template <class T, class F>
+void map2(const Task& t) {
   map2_range<T, F>(at<T>(t, 0), at<T>(t, 1), at<T>(t, 2), zero<T>(), piece_range(t.p[0], 1, t.index));
 }
 // args "a b c y"
-template <class T, class F> void map2_cell(const Task& t) {
+template <class T, class F>
+void map2_cell(const Task& t) {
   const Vec<T> c = set1<T>(static_cast<T>(cell_of(t.a[2])));
   map2_range<T, F>(at<T>(t, 0), at<T>(t, 1), at<T>(t, 3), c, piece_range(t.p[0], 1, t.index));
 }
 // args "x y": y += x
-template <class T> void accumulate(const Task& t) {
-  map2_range<T, op::Add<T>>(at<T>(t, 1), at<T>(t, 0), at<T>(t, 1), zero<T>(), piece_range(t.p[0], 1, t.index));
+template <class T>
+void accumulate(const Task& t) {
+  map2_range<T, op::Add<T>>(at<T>(t, 1), at<T>(t, 0), at<T>(t, 1), zero<T>(),
+                            piece_range(t.p[0], 1, t.index));
 }
 
 // args "value? y"
-template <class T> void fill(const Task& t) {
+template <class T>
+void fill(const Task& t) {
   const T value = static_cast<T>(t.a[0] ? cell_of(t.a[0]) : double_of(t.p[1]));
   const Range r = piece_range(t.p[0], 1, t.index);
   T* y = at<T>(t, 1);
@@ -80,7 +93,8 @@ template <class T> void fill(const Task& t) {
 }
 
 // args "x y"
-template <class From, class To> void cast(const Task& t) {
+template <class From, class To>
+void cast(const Task& t) {
   const Range r = piece_range(t.p[0], 1, t.index);
   const From* x = at<From>(t, 0);
   To* y = at<To>(t, 1);

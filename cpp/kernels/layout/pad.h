@@ -28,7 +28,8 @@ int64_t pad_tasks(const int64_t* p, int) {
 }
 
 // args "x value? y"
-template <class E, class T> void pad(const Task& t) {
+template <class E, class T>
+void pad(const Task& t) {
   const auto& f = *reinterpret_cast<const PadFields*>(t.p);
   const T number = t.a[1] ? static_cast<T>(cell_of(t.a[1])) : T(0);
   E value;
@@ -72,7 +73,8 @@ int64_t pad_grad_tasks(const int64_t* p, int) {
   return piece_tasks(f.outer, f.n * f.inner);
 }
 // args "dy dx"
-template <class T> void pad_grad(const Task& t) {
+template <class T>
+void pad_grad(const Task& t) {
   const auto& f = *reinterpret_cast<const PadGradFields*>(t.p);
   const Range r = piece_range(f.outer, f.n * f.inner, t.index);
   const T* dy = static_cast<const T*>(t.a[0]);

@@ -23,7 +23,9 @@ inline Way way_of(const RelayoutFields& f) {
   return w;
 }
 // tiles of kTileSide x kTileSide in the plane (across, last), times everything else
-inline int64_t tiles_across(const RelayoutFields& f, const Way& w) { return ceil_div(f.n[w.across], kTileSide); }
+inline int64_t tiles_across(const RelayoutFields& f, const Way& w) {
+  return ceil_div(f.n[w.across], kTileSide);
+}
 inline int64_t tiles_last(const RelayoutFields& f, const Way& w) { return ceil_div(f.n[w.last], kTileSide); }
 inline int64_t tile_size(const RelayoutFields& f, const Way& w) {
   return min_of(f.n[w.across], kTileSide) * min_of(f.n[w.last], kTileSide);
@@ -38,9 +40,10 @@ int64_t relayout_tasks(const int64_t* p, int) {
   return w.across < 0 ? piece_tasks(w.elements, 1) : piece_tasks(tile_count(f, w), tile_size(f, w));
 }
 
-// y[j][i] = x[i][j] for side x side elements in registers. The lists of numbers say where each lane comes from:
-// interleave neighbours, then pairs, then halves.
-template <class E> struct Block {
+// y[j][i] = x[i][j] for side x side elements in registers. The lists of numbers say where each lane comes
+// from: interleave neighbours, then pairs, then halves.
+template <class E>
+struct Block {
   static constexpr int side = 1;
   static CNNMATH_INLINE void transpose(const E* x, int64_t, E* y, int64_t) { *y = *x; }
 };
@@ -48,7 +51,8 @@ template <class E> struct Block {
   for (int k = 0; k < side; ++k) a[k] = *reinterpret_cast<const U*>(x + k * sx);
 #define CNNMATH_STORE_ROW(k, v) *reinterpret_cast<U*>(y + (k) * sy) = v;
 #if defined(__AVX2__)
-template <> struct Block<uint32_t> {
+template <>
+struct Block<uint32_t> {
   static constexpr int side = 8;
   typedef uint32_t V __attribute__((vector_size(32)));
   typedef uint32_t U __attribute__((vector_size(32), aligned(4)));
@@ -75,7 +79,8 @@ template <> struct Block<uint32_t> {
     }
   }
 };
-template <> struct Block<uint64_t> {
+template <>
+struct Block<uint64_t> {
   static constexpr int side = 4;
   typedef uint64_t V __attribute__((vector_size(32)));
   typedef uint64_t U __attribute__((vector_size(32), aligned(8)));
@@ -96,7 +101,8 @@ template <> struct Block<uint64_t> {
   }
 };
 #else
-template <> struct Block<uint32_t> {
+template <>
+struct Block<uint32_t> {
   static constexpr int side = 4;
   typedef uint32_t V __attribute__((vector_size(16)));
   typedef uint32_t U __attribute__((vector_size(16), aligned(4)));
@@ -116,7 +122,8 @@ template <> struct Block<uint32_t> {
     }
   }
 };
-template <> struct Block<uint64_t> {
+template <>
+struct Block<uint64_t> {
   static constexpr int side = 2;
   typedef uint64_t V __attribute__((vector_size(16)));
   typedef uint64_t U __attribute__((vector_size(16), aligned(8)));
@@ -133,9 +140,11 @@ template <> struct Block<uint64_t> {
 #undef CNNMATH_STORE_ROW
 
 // y[j·sy + i] = x[i·sx + j] for i < rows, j < columns
-template <class E> void transpose_tile(const E* x, int64_t sx, E* y, int64_t sy, int64_t rows, int64_t columns) {
+template <class E>
+void transpose_tile(const E* x, int64_t sx, E* y, int64_t sy, int64_t rows, int64_t columns) {
   constexpr int64_t side = Block<E>::side;
-  constexpr int64_t line = max_of(side, 64 / static_cast<int64_t>(sizeof(E)));  // use up a cache line of x at a time
+  constexpr int64_t line =
+      max_of(side, 64 / static_cast<int64_t>(sizeof(E)));  // use up a cache line of x at a time
   const int64_t full_rows = rows / side * side, full_columns = columns / side * side;
   for (int64_t j0 = 0; j0 < full_columns; j0 += line)
     for (int64_t i = 0; i < full_rows; i += side)
@@ -147,9 +156,11 @@ template <class E> void transpose_tile(const E* x, int64_t sx, E* y, int64_t sy,
     for (int64_t i = full_rows; i < rows; ++i) y[j * sy + i] = x[i * sx + j];
 }
 
-template <class E> void copy_row(const E* x, int64_t sx, E* y, int64_t sy, int64_t n) {
+template <class E>
+void copy_row(const E* x, int64_t sx, E* y, int64_t sy, int64_t n) {
   if (sx == 1 && sy == 1) {
-    if (n >= 32) __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(E));
+    if (n >= 32)
+      __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(E));
     else
       for (int64_t i = 0; i < n; ++i) y[i] = x[i];
   } else if (sx == 0 && sy == 1) {
@@ -160,7 +171,8 @@ template <class E> void copy_row(const E* x, int64_t sx, E* y, int64_t sy, int64
   }
 }
 
-template <class E> void relayout_rows(const RelayoutFields& f, const Way& w, const E* x, E* y, Range r) {
+template <class E>
+void relayout_rows(const RelayoutFields& f, const Way& w, const E* x, E* y, Range r) {
   const int last = w.last;
   const int64_t n = last < 0 ? 1 : f.n[last], sx = last < 0 ? 1 : f.sx[last], sy = last < 0 ? 1 : f.sy[last];
   Odometer<2> o;
@@ -177,7 +189,8 @@ template <class E> void relayout_rows(const RelayoutFields& f, const Way& w, con
   }
 }
 
-template <class E> void relayout_tiles(const RelayoutFields& f, const Way& w, const E* x, E* y, Range r) {
+template <class E>
+void relayout_tiles(const RelayoutFields& f, const Way& w, const E* x, E* y, Range r) {
   const int64_t across = tiles_across(f, w), last = tiles_last(f, w);
   Odometer<2> o;
   o.rank = 0;
@@ -196,14 +209,17 @@ template <class E> void relayout_tiles(const RelayoutFields& f, const Way& w, co
 }
 
 // args "x y"
-template <class E> void relayout(const Task& t) {
+template <class E>
+void relayout(const Task& t) {
   const auto& f = *reinterpret_cast<const RelayoutFields*>(t.p);
   const Way w = way_of(f);
   if (w.elements == 0) return;
   const E* x = static_cast<const E*>(t.a[0]) + f.x0;
   E* y = static_cast<E*>(t.a[1]) + f.y0;
-  if (w.across < 0) relayout_rows(f, w, x, y, piece_range(w.elements, 1, t.index));
-  else relayout_tiles(f, w, x, y, piece_range(tile_count(f, w), tile_size(f, w), t.index));
+  if (w.across < 0)
+    relayout_rows(f, w, x, y, piece_range(w.elements, 1, t.index));
+  else
+    relayout_tiles(f, w, x, y, piece_range(tile_count(f, w), tile_size(f, w), t.index));
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Cross-entropy in three steps: the divisor (weights of the targets), the rows, the combination of their losses. Small
-// calls do all three in one task; otherwise each is a phase.
+// Cross-entropy in three steps: the divisor (weights of the targets), the rows, the combination of their
+// losses. Small calls do all three in one task; otherwise each is a phase.
 #pragma once
 #include "kernels/loss/loss.h"
 #include "simd/math.h"
@@ -16,7 +16,8 @@ struct ChunkNote {  // of a chunk of targets
   int64_t errors, first_error;
 };
 
-template <class T> struct CrossEntropy {
+template <class T>
+struct CrossEntropy {
   static constexpr int64_t L = Vec<T>::lanes;
   const CrossEntropyFields& f;
   const T* x;
@@ -27,7 +28,7 @@ template <class T> struct CrossEntropy {
   T *loss, *dx;
   int64_t* error;
   ChunkNote* notes;
-  T* row_loss;      // of every row; the output itself where nothing is reduced
+  T* row_loss;  // of every row; the output itself where nothing is reduced
 
   explicit CrossEntropy(const Task& t) : f(*reinterpret_cast<const CrossEntropyFields*>(t.p)) {
     x = static_cast<const T*>(t.a[0]);
@@ -46,11 +47,15 @@ template <class T> struct CrossEntropy {
   static bool small(const CrossEntropyFields& f) { return rows(f) * f.classes <= kSmall; }
   static int64_t note_count(const CrossEntropyFields& f) { return piece_tasks(rows(f), 1); }
   // A unit of the second step: a row, or a vector of rows where the classes are strided.
-  static int64_t units_per_outer(const CrossEntropyFields& f) { return f.inner == 1 ? 1 : ceil_div(f.inner, L); }
+  static int64_t units_per_outer(const CrossEntropyFields& f) {
+    return f.inner == 1 ? 1 : ceil_div(f.inner, L);
+  }
   static int64_t units(const CrossEntropyFields& f) { return f.outer * units_per_outer(f); }
   static int64_t unit_work(const CrossEntropyFields& f) { return f.classes * min_of(f.inner, L); }
 
-  static int phases(const int64_t* p) { return small(*reinterpret_cast<const CrossEntropyFields*>(p)) ? 1 : 3; }
+  static int phases(const int64_t* p) {
+    return small(*reinterpret_cast<const CrossEntropyFields*>(p)) ? 1 : 3;
+  }
   static int64_t tasks(const int64_t* p, int phase) {
     const auto& f = *reinterpret_cast<const CrossEntropyFields*>(p);
     if (small(f) || phase == 2) return 1;
@@ -63,6 +68,7 @@ template <class T> struct CrossEntropy {
   }
 
   bool valid(int64_t t) const { return t >= 0 && t < f.classes; }
+  bool counts(int64_t t) const { return valid(t) && t != f.ignore_index; }
 
   void note(int64_t chunk) {
     ChunkNote n{0, 0, 0};
@@ -71,8 +77,10 @@ template <class T> struct CrossEntropy {
       for (int64_t i = r.begin; i < r.end; ++i) {
         const int64_t t = index[i];
         if (t == f.ignore_index) continue;
-        if (valid(t)) n.weight += weight ? static_cast<double>(weight[t]) : 1.0;
-        else if (n.errors++ == 0) n.first_error = t;
+        if (valid(t))
+          n.weight += weight ? static_cast<double>(weight[t]) : 1.0;
+        else if (n.errors++ == 0)
+          n.first_error = t;
       }
     }
     notes[chunk] = n;
@@ -92,7 +100,7 @@ template <class T> struct CrossEntropy {
     const T* in = x + r * n;
     T* out = dx ? dx + r * n : nullptr;
     const int64_t t = index ? index[r] : 0;
-    if (index && !valid(t)) {
+    if (index && !counts(t)) {
       const T value = t == f.ignore_index ? T(0) : static_cast<T>(__builtin_nan(""));
       row_loss[r] = value;
       for (int64_t c = 0; out && c < n; ++c) out[c] = value;
@@ -146,8 +154,10 @@ template <class T> struct CrossEntropy {
     return select(first_n<T>(f.classes - i), load_n(p + i, f.classes - i), set1(other));
   }
   CNNMATH_INLINE void put(T* p, int64_t i, Vec<T> v) const {
-    if (f.classes - i >= L) store(p + i, v);
-    else store_n(p + i, v, f.classes - i);
+    if (f.classes - i >= L)
+      store(p + i, v);
+    else
+      store_n(p + i, v, f.classes - i);
   }
   static CNNMATH_INLINE T first(Vec<T> v) { return v.r[0]; }
   // w_c q_c of the classes i ..., where for indices q is the smoothing alone; 0 beyond the last
@@ -181,16 +191,17 @@ template <class T> struct CrossEntropy {
       }
     }
     const Vec<T> log_s = log(s);
-    T w_t[L] = {}, d_t[L] = {}, rule[L] = {}, logs[L], ms[L];  // rule: what replaces the loss of an ignored or wrong row
-    bool counts[L] = {};
+    T w_t[L] = {}, d_t[L] = {}, rule[L] = {}, logs[L],
+      ms[L];  // rule: what replaces the loss of an ignored or wrong row
+    bool counted[L] = {};
     store(logs, log_s);
     store(ms, m);
     for (int64_t i = 0; i < k; ++i) {
-      counts[i] = true;
+      counted[i] = true;
       if (!index) continue;
       const int64_t t = index[r0 + i];
-      counts[i] = valid(t);
-      if (counts[i]) {
+      counted[i] = counts(t);
+      if (counted[i]) {
         w_t[i] = (weight ? weight[t] : T(1)) * keep;
         d_t[i] = in[t * stride + i] - ms[i];
       } else {
@@ -201,7 +212,7 @@ template <class T> struct CrossEntropy {
     Vec<T> l = spread ? mass * log_s - dot : zero<T>();
     if (index) l = l + wt * (log_s - load(d_t));
     store(logs, l);
-    for (int64_t i = 0; i < k; ++i) row_loss[r0 + i] = counts[i] ? logs[i] : rule[i];
+    for (int64_t i = 0; i < k; ++i) row_loss[r0 + i] = counted[i] ? logs[i] : rule[i];
     if (!dx) return;
     const Vec<T> a = set1<T>(1) / s * ((wt + mass) * set1(scale));
     for (int64_t c = 0; c < n; ++c) {
@@ -210,9 +221,10 @@ template <class T> struct CrossEntropy {
       store_n(out + c * stride, g, k);
     }
     for (int64_t i = 0; i < k; ++i) {
-      if (!counts[i])
+      if (!counted[i])
         for (int64_t c = 0; c < n; ++c) out[c * stride + i] = rule[i];
-      else if (index) out[index[r0 + i] * stride + i] -= w_t[i] * scale;
+      else if (index)
+        out[index[r0 + i] * stride + i] -= w_t[i] * scale;
     }
   }
   CNNMATH_INLINE Vec<T> goal_abreast(const T* q, int64_t c, int64_t k, T keep, T share) const {
@@ -223,8 +235,10 @@ template <class T> struct CrossEntropy {
   void some_rows(Range r) const {
     const T scale = T(1) / divisor();
     for (int64_t u = r.begin; u < r.end; ++u) {
-      if (f.inner == 1) row(u, scale);
-      else rows_abreast(u / units_per_outer(f), u % units_per_outer(f) * L, scale);
+      if (f.inner == 1)
+        row(u, scale);
+      else
+        rows_abreast(u / units_per_outer(f), u % units_per_outer(f) * L, scale);
     }
   }
 

@@ -6,14 +6,23 @@
 namespace cnnmath::CNNMATH_ISA {
 namespace {
 
-template <class T> constexpr Kernel cross_entropy_kernel(const char* dtype) {
+template <class T>
+constexpr Kernel cross_entropy_kernel(const char* dtype) {
   using C = CrossEntropy<T>;
-  return {"cross_entropy", dtype, "x target weight? smoothing? loss dx? error?",
+  return {"cross_entropy",
+          dtype,
+          "x target weight? smoothing? loss dx? error?",
           "outer classes inner probabilities reduction ignore_index",
-          C::phases, C::tasks, C::workspace, no_bytes, C::run};
+          C::phases,
+          C::tasks,
+          C::workspace,
+          no_bytes,
+          C::run};
 }
-template <class T> constexpr Kernel mse_kernel(const char* dtype) {
-  return {"mse_loss", dtype, "x target loss dx?", "n reduction", mse_phases, mse_tasks, mse_workspace<T>, no_bytes, mse<T>};
+template <class T>
+constexpr Kernel mse_kernel(const char* dtype) {
+  return {"mse_loss", dtype, "x target loss dx?", "n reduction", mse_phases, mse_tasks, mse_workspace<T>,
+          no_bytes,   mse<T>};
 }
 
 constexpr Kernel kKernels[] = {

@@ -7,12 +7,14 @@ namespace {
 
 int mse_phases(const int64_t* p) { return p[1] == kNone || p[0] <= kSmall ? 1 : 2; }
 int64_t mse_tasks(const int64_t* p, int phase) { return phase == 1 ? 1 : piece_tasks(p[0], 1); }
-template <class T> int64_t mse_workspace(const int64_t* p) {
+template <class T>
+int64_t mse_workspace(const int64_t* p) {
   return p[1] == kNone ? 0 : piece_tasks(p[0], 1) * static_cast<int64_t>(sizeof(T));
 }
 
 // args "x target loss dx?"
-template <class T> void mse(const Task& t) {
+template <class T>
+void mse(const Task& t) {
   constexpr int64_t L = Vec<T>::lanes, block = L * kBlockRows;
   const auto& f = *reinterpret_cast<const MseFields*>(t.p);
   const T *x = static_cast<const T*>(t.a[0]), *y = static_cast<const T*>(t.a[1]);
@@ -28,8 +30,10 @@ template <class T> void mse(const Task& t) {
       for (int64_t j = i; j < end; j += L) {
         const int64_t n = min_of(L, end - j);
         const Vec<T> d = load_n(x + j, n) - load_n(y + j, n);
-        if (f.reduction == kNone) store_n(loss + j, d * d, n);
-        else a = fma(d, d, a);
+        if (f.reduction == kNone)
+          store_n(loss + j, d * d, n);
+        else
+          a = fma(d, d, a);
         if (dx) store_n(dx + j, slope * d, n);
       }
       total.add(a);

@@ -5,11 +5,13 @@
 namespace cnnmath::CNNMATH_ISA {
 namespace {
 
-template <class T> struct Square {
+template <class T>
+struct Square {
   static CNNMATH_INLINE Vec<T> term(Vec<T> x) { return x * x; }
   static CNNMATH_INLINE Vec<T> slope(Vec<T> x) { return x + x; }
 };
-template <class T> struct Absolute {
+template <class T>
+struct Absolute {
   static CNNMATH_INLINE Vec<T> term(Vec<T> x) { return abs(x); }
   static CNNMATH_INLINE Vec<T> slope(Vec<T> x) {  // 0 at 0; NaN stays
     return select(gt(x, zero<T>()), set1<T>(1), select(lt(x, zero<T>()), set1<T>(-1), x));
@@ -18,12 +20,14 @@ template <class T> struct Absolute {
 
 int penalty_phases(const int64_t* p) { return p[0] <= kSmall ? 1 : 2; }
 int64_t penalty_tasks(const int64_t* p, int phase) { return phase == 1 ? 1 : piece_tasks(p[0], 1); }
-template <class T> int64_t penalty_workspace(const int64_t* p) {
+template <class T>
+int64_t penalty_workspace(const int64_t* p) {
   return piece_tasks(p[0], 1) * static_cast<int64_t>(sizeof(T));
 }
 
 // args "x strength? y"
-template <class T, class F> void penalty(const Task& t) {
+template <class T, class F>
+void penalty(const Task& t) {
   constexpr int64_t L = Vec<T>::lanes, block = 4 * L * kBlockRows;
   const T* x = static_cast<const T*>(t.a[0]);
   T* parts = static_cast<T*>(t.workspace);
@@ -50,7 +54,8 @@ template <class T, class F> void penalty(const Task& t) {
 
 int64_t penalty_grad_tasks(const int64_t* p, int) { return piece_tasks(p[0], 1); }
 // args "dy x strength? dx"
-template <class T, class F> void penalty_grad(const Task& t) {
+template <class T, class F>
+void penalty_grad(const Task& t) {
   constexpr int64_t L = Vec<T>::lanes;
   const T strength = t.a[2] ? static_cast<T>(cell_of(t.a[2])) : T(1);
   const Vec<T> scale = set1(*static_cast<const T*>(t.a[0]) * strength);

@@ -6,12 +6,22 @@
 namespace cnnmath::CNNMATH_ISA {
 namespace {
 
-template <class T> constexpr Kernel sum_kernel(const char* dtype) {
-  return {"sum", dtype, "x y", "kept reduced n0 n1 n2 n3 n4 n5 s0 s1 s2 s3 s4 s5 divisor",
-          sum_phases, sum_tasks, sum_workspace<T>, no_bytes, sum<T>};
+template <class T>
+constexpr Kernel sum_kernel(const char* dtype) {
+  return {"sum",
+          dtype,
+          "x y",
+          "kept reduced n0 n1 n2 n3 n4 n5 s0 s1 s2 s3 s4 s5 divisor",
+          sum_phases,
+          sum_tasks,
+          sum_workspace<T>,
+          no_bytes,
+          sum<T>};
 }
-template <class T> constexpr Kernel penalty_kernel(const char* name, const char* dtype, void (*run)(const Task&)) {
-  return {name, dtype, "x strength? y", "n", penalty_phases, penalty_tasks, penalty_workspace<T>, no_bytes, run};
+template <class T>
+constexpr Kernel penalty_kernel(const char* name, const char* dtype, void (*run)(const Task&)) {
+  return {name,     dtype, "x strength? y", "n", penalty_phases, penalty_tasks, penalty_workspace<T>,
+          no_bytes, run};
 }
 constexpr Kernel penalty_grad_kernel(const char* name, const char* dtype, void (*run)(const Task&)) {
   return {name, dtype, "dy x strength? dx", "n", one_phase, penalty_grad_tasks, no_bytes, no_bytes, run};

@@ -7,15 +7,15 @@
 namespace cnnmath::CNNMATH_ISA {
 namespace {
 
-constexpr int64_t kColumns = 512;    // columns that one task sums at a time
+constexpr int64_t kColumns = 512;  // columns that one task sums at a time
 constexpr int64_t kFoldedColumns = 16;
 
 // How a sum is cut. A unit is one output (rows) or up to kColumns neighbouring ones (columns).
 struct Cut {
   enum { rows, columns, folded } way;
-  int64_t outputs, terms;     // the two extents
-  int64_t columns_dim;        // extent of the last kept dimension where it is walked by vectors, else 1
-  int64_t width, per_row;     // columns in a unit; units along the last kept dimension
+  int64_t outputs, terms;  // the two extents
+  int64_t columns_dim;     // extent of the last kept dimension where it is walked by vectors, else 1
+  int64_t width, per_row;  // columns in a unit; units along the last kept dimension
   int64_t units, chunk, chunks;
 };
 
@@ -27,7 +27,8 @@ inline Cut cut_of(const SumFields& f) {
   const bool by_columns = f.kept > 0 && f.s[f.kept - 1] == 1 && !(f.reduced > 0 && f.s[rank - 1] == 1);
   c.way = by_columns ? Cut::columns : Cut::rows;
   c.columns_dim = by_columns ? f.n[f.kept - 1] : 1;
-  if (by_columns && f.kept == 1 && f.reduced == 1 && c.columns_dim <= kFoldedColumns && f.s[1] == c.columns_dim)
+  if (by_columns && f.kept == 1 && f.reduced == 1 && c.columns_dim <= kFoldedColumns &&
+      f.s[1] == c.columns_dim)
     c.way = Cut::folded;
   c.width = min_of(c.columns_dim, kColumns);
   c.per_row = c.width ? ceil_div(c.columns_dim, c.width) : 0;
@@ -47,7 +48,8 @@ inline Odometer<1> walk(const SumFields& f, int64_t begin, int64_t end) {
 }
 
 // Runs f(offset, length) over the terms [r.begin, r.end): pieces of the last reduced dimension.
-template <class F> CNNMATH_INLINE void for_runs(const SumFields& f, Range r, F body) {
+template <class F>
+CNNMATH_INLINE void for_runs(const SumFields& f, Range r, F body) {
   const int64_t rank = f.kept + f.reduced;
   const int64_t n = f.reduced > 0 ? f.n[rank - 1] : 1, s = f.reduced > 0 ? f.s[rank - 1] : 1;
   if (r.begin >= r.end) return;
@@ -63,7 +65,8 @@ template <class F> CNNMATH_INLINE void for_runs(const SumFields& f, Range r, F b
   }
 }
 
-template <class T> T sum_row(const SumFields& f, const T* x, Range terms) {
+template <class T>
+T sum_row(const SumFields& f, const T* x, Range terms) {
   T first = 0, group = 0;
   int count = 0;
   for_runs(f, terms, [&](int64_t offset, int64_t n, int64_t s) {
@@ -110,10 +113,12 @@ void sum_columns(const SumFields& f, const T* x, Range terms, T* y, int64_t colu
 }
 
 // Few columns, dense: several rows side by side make one row of whole vectors.
-template <class T> void sum_folded(const T* x, int64_t columns, Range terms, T* y) {
+template <class T>
+void sum_folded(const T* x, int64_t columns, Range terms, T* y) {
   constexpr int64_t L = Vec<T>::lanes, most = kFoldedColumns;
   int64_t vectors = columns;  // columns x L numbers are `columns` vectors
-  for (; vectors % 2 == 0 && vectors / 2 * L % columns == 0 && vectors > 4; vectors /= 2) {}
+  for (; vectors % 2 == 0 && vectors / 2 * L % columns == 0 && vectors > 4; vectors /= 2) {
+  }
   while (vectors < 4) vectors *= 2;
   Combined<Vec<T>> total[most] = {};
   const int64_t width = vectors * L;
@@ -142,7 +147,8 @@ template <class T> void sum_folded(const T* x, int64_t columns, Range terms, T* 
 }
 
 // One unit and one range of terms; writes its outputs at y[first ...].
-template <class T> void sum_unit(const SumFields& f, const Cut& c, const T* x, int64_t unit, Range terms, T* y) {
+template <class T>
+void sum_unit(const SumFields& f, const Cut& c, const T* x, int64_t unit, Range terms, T* y) {
   if (c.way == Cut::rows) {
     Odometer<1> o = walk(f, 0, f.kept);
     o.seek(unit);
@@ -159,8 +165,10 @@ template <class T> void sum_unit(const SumFields& f, const Cut& c, const T* x, i
   for (int64_t j = begin; j < end;) {
     const int64_t left = end - j;
     if (left > 2 * L) {
-      if (left > 3 * L) sum_columns<T, 4>(f, from + j, terms, to + j, min_of(left, 4 * L));
-      else sum_columns<T, 3>(f, from + j, terms, to + j, left);
+      if (left > 3 * L)
+        sum_columns<T, 4>(f, from + j, terms, to + j, min_of(left, 4 * L));
+      else
+        sum_columns<T, 3>(f, from + j, terms, to + j, left);
     } else if (left > L) {
       sum_columns<T, 2>(f, from + j, terms, to + j, left);
     } else {
@@ -179,13 +187,15 @@ int64_t sum_tasks(const int64_t* p, int phase) {
   if (c.outputs * c.terms <= kSmall) return 1;
   return c.chunks * ceil_div(c.units, piece_grain(unit_work(c)));
 }
-template <class T> int64_t sum_workspace(const int64_t* p) {
+template <class T>
+int64_t sum_workspace(const int64_t* p) {
   const Cut c = cut_of(*reinterpret_cast<const SumFields*>(p));
   return c.chunks > 1 ? c.chunks * c.outputs * static_cast<int64_t>(sizeof(T)) : 0;
 }
 
 // args "x y"
-template <class T> void sum(const Task& t) {
+template <class T>
+void sum(const Task& t) {
   const auto& f = *reinterpret_cast<const SumFields*>(t.p);
   const Cut c = cut_of(f);
   const T* x = static_cast<const T*>(t.a[0]);
@@ -205,7 +215,8 @@ template <class T> void sum(const Task& t) {
     return;
   }
   const bool small = c.outputs * c.terms <= kSmall;
-  const int64_t grain = small ? c.units : piece_grain(unit_work(c)), groups = small ? 1 : ceil_div(c.units, grain);
+  const int64_t grain = small ? c.units : piece_grain(unit_work(c)),
+                groups = small ? 1 : ceil_div(c.units, grain);
   const int64_t chunk = t.index / groups, group = t.index % groups;
   const Range terms{chunk * c.chunk, min_of(c.terms, (chunk + 1) * c.chunk)};
   T* to = c.chunks > 1 ? static_cast<T*>(t.workspace) + chunk * c.outputs : y;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -65,8 +66,12 @@ class _Reshape(Op):
             return
         # The two shapes cut the row-major order at unrelated places: by way of it.
         temp = low.temp(x.nbytes)
-        low.call("relayout", [x, temp], dtype=x.dtype, **copy_fields(x.shape, x.strides, dense_strides(x.shape)))
-        low.call("relayout", [temp, y], dtype=x.dtype, **copy_fields(y.shape, dense_strides(y.shape), y.strides))
+        low.call(
+            "relayout", [x, temp], dtype=x.dtype, **copy_fields(x.shape, x.strides, dense_strides(x.shape))
+        )
+        low.call(
+            "relayout", [temp, y], dtype=x.dtype, **copy_fields(y.shape, dense_strides(y.shape), y.strides)
+        )
 
 
 def _common_dims(x: Tensor, y: Tensor) -> tuple[list[int], list[int], list[int]] | None:
@@ -80,8 +85,8 @@ def _common_dims(x: Tensor, y: Tensor) -> tuple[list[int], list[int], list[int]]
         return sorted((d for d in dims if d[1] > 1), key=lambda d: d[0])
 
     cuts = sorted({step * n for t in (x, y) for step, n, _ in steps(t)} | {1})
-    sizes = [b // a for a, b in zip(cuts, cuts[1:])]
-    if any(b % a for a, b in zip(cuts, cuts[1:])):
+    sizes = [b // a for a, b in pairwise(cuts)]
+    if any(b % a for a, b in pairwise(cuts)):
         return None
     strides = []
     for t in (x, y):
@@ -144,7 +149,11 @@ class _Cat(Op):
         for t in node.inputs:
             assert t is not None
             if t.size:
-                low.call("relayout", [t, y], **copy_fields(t.shape, t.strides, y.strides, y0=start * y.strides[dim]))
+                low.call(
+                    "relayout",
+                    [t, y],
+                    **copy_fields(t.shape, t.strides, y.strides, y0=start * y.strides[dim]),
+                )
             start += t.shape[dim]
         low.place(y)
 
@@ -188,7 +197,9 @@ class _Permute(Op):
         (x,) = node.inputs
         assert x is not None
         y = node.output
-        low.call("relayout", [x, y], **copy_fields(y.shape, [x.strides[d] for d in node.attrs["dims"]], y.strides))
+        low.call(
+            "relayout", [x, y], **copy_fields(y.shape, [x.strides[d] for d in node.attrs["dims"]], y.strides)
+        )
 
 
 class _Pad(Op):
@@ -232,7 +243,9 @@ class _Pad(Op):
                 whole = plain
         if y.size == 0:
             return
-        low.call("pad", [x, node.cells.get("value"), y], rank=len(n), mode=mode, **fields(n=n, m=m, left=left))
+        low.call(
+            "pad", [x, node.cells.get("value"), y], rank=len(n), mode=mode, **fields(n=n, m=m, left=left)
+        )
 
 
 class _PadGrad(Op):
@@ -293,7 +306,7 @@ def split_at(t: Tensor, dim: int) -> tuple[int, int, int]:
 
 def in_order(t: Tensor, order: Order) -> Tensor:
     """`t` in that order of memory."""
-    return t if t.has_order(order) else apply(relayout_op, t, order=order)  # type: ignore[no-any-return]
+    return t if t.has_order(order) else apply(relayout_op, t, order=order)
 
 
 def narrow(t: Tensor, dim: int, start: int, length: int) -> Tensor:
@@ -303,7 +316,9 @@ def narrow(t: Tensor, dim: int, start: int, length: int) -> Tensor:
     return apply(narrow_op, t, dim=dim, start=start, length=length)  # type: ignore[no-any-return]
 
 
-def expand(t: Tensor, shape: Shape, dims: tuple[int, ...] | None = None, order: Order | None = None) -> Tensor:
+def expand(
+    t: Tensor, shape: Shape, dims: tuple[int, ...] | None = None, order: Order | None = None
+) -> Tensor:
     """`t` broadcast to `shape`; `dims` says which dims of the result are its own (default: the last ones)."""
     if t.shape == shape and (order is None or t.has_order(order)):
         return t
@@ -313,7 +328,7 @@ def expand(t: Tensor, shape: Shape, dims: tuple[int, ...] | None = None, order: 
 
 def cast(t: Tensor, dtype: Any) -> Tensor:
     """`t` in another floating dtype."""
-    return t if t.dtype == dtype else apply(cast_op, t, dtype=np.dtype(dtype))  # type: ignore[no-any-return]
+    return t if t.dtype == dtype else apply(cast_op, t, dtype=np.dtype(dtype))
 
 
 def relayout(t: Tensor, order: Order) -> Tensor:
@@ -322,4 +337,3 @@ def relayout(t: Tensor, order: Order) -> Tensor:
 
 
 Tensor.operators["relayout"] = relayout
-

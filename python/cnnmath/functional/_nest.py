@@ -39,7 +39,7 @@ def fields(**lists: Sequence[int]) -> dict[str, int]:
     result = {}
     for name, values in lists.items():
         if len(values) > MAX_DIMS:
-            raise ValueError(f"arrays of so many different strides are not supported: {len(values)} dims, at most {MAX_DIMS}")
+            raise ValueError(f"expected at most {MAX_DIMS} dims that cannot be merged, got {len(values)}")
         for d in range(MAX_DIMS):
             result[f"{name}{d}"] = int(values[d]) if d < len(values) else 0
     return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..graph.ir import Node, Op, Spec, Tensor, apply, as_tensor
+from ..graph.ir import CellLike, Node, Op, Spec, Tensor, apply, as_tensor
 from ..planner.eager import function
 from ..planner.lowering import Lowering
 from ._checks import floating
@@ -15,7 +15,9 @@ from ._moves import in_order
 class _Activation(Op):
     """y = f(x), perhaps with a number; in place where nothing else reads x."""
 
-    def __init__(self, name: str, grad: Op, of_input: bool = False, cell: str | None = None, cost: int = 1) -> None:
+    def __init__(
+        self, name: str, grad: Op, of_input: bool = False, cell: str | None = None, cost: int = 1
+    ) -> None:
         self.name = name
         self.grad = grad  # dx from dy and the output, or from dy and the input
         self.of_input = of_input
@@ -25,10 +27,13 @@ class _Activation(Op):
     def infer(self, x: Tensor) -> Spec:
         return Spec(x.shape, x.dtype, x.order)
 
-    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+    def gradient(
+        self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
         (x,) = node.inputs
         assert x is not None and grads[0] is not None
-        return (apply(self.grad, in_order(grads[0], x.order), x if self.of_input else node.output, cells=dict(node.cells)),)
+        dy, known = in_order(grads[0], x.order), x if self.of_input else node.output
+        return (apply(self.grad, dy, known, cells=dict(node.cells)),)
 
     def lower(self, low: Lowering, node: Node) -> None:
         (x,) = node.inputs
@@ -92,7 +97,7 @@ def relu(input: Any) -> Any:
 
 
 @function
-def leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:
+def leaky_relu(input: Any, negative_slope: CellLike = 0.01) -> Any:
     """Leaky rectified linear unit, y = x where x > 0, else negative_slope · x.
 
     Args:
@@ -106,7 +111,9 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Any:
     >>> cnnmath.functional.leaky_relu(np.array([-1.0, 2.0]), 0.5).tolist()
     [-0.5, 2.0]
     """
-    return apply(leaky_relu_op, floating("leaky_relu", input=as_tensor(input)), cells={"slope": negative_slope})
+    return apply(
+        leaky_relu_op, floating("leaky_relu", input=as_tensor(input)), cells={"slope": negative_slope}
+    )
 
 
 @function

@@ -73,7 +73,9 @@ class _Sub(_Binary):
         a, b = node.inputs
         (g,) = grads
         assert a is not None and b is not None and g is not None
-        return sum_to(g, a.shape) if needs[0] else None, apply(neg_op, sum_to(g, b.shape)) if needs[1] else None
+        return sum_to(g, a.shape) if needs[0] else None, apply(neg_op, sum_to(g, b.shape)) if needs[
+            1
+        ] else None
 
 
 class _Mul(_Binary):
@@ -169,7 +171,7 @@ def broadcast_shapes(op: str, a: Shape, b: Shape) -> Shape:
     try:
         return tuple(np.broadcast_shapes(a, b))
     except ValueError:
-        raise ValueError(f"{op}: shapes {a} and {b} do not broadcast: sizes must be equal or 1, from the last dim on") from None
+        raise ValueError(f"{op}: shapes {a} and {b} do not broadcast (sizes must be equal or 1)") from None
 
 
 def _order(shape: Shape, a: Tensor, b: Tensor) -> Order | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.ir import Node, Op, Order, Spec, Tensor, apply, as_tensor, current_graph
+from ..graph.ir import CellLike, Node, Op, Order, Spec, Tensor, apply, as_tensor, current_graph
 from ..planner.eager import default_layout, function
 from ..planner.lowering import Lowering
 from ._checks import floating
@@ -25,13 +25,25 @@ class _CrossEntropy(Op):
     name = "cross_entropy"
 
     def infer(
-        self, x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore_index: int, smoothing: float
+        self,
+        x: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        reduction: int,
+        ignore_index: int,
+        smoothing: float,
     ) -> tuple[Spec, Spec]:
         axis = class_dim(x)
-        loss = Spec((), x.dtype) if reduction else Spec((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype, row_order(x))
+        loss = (
+            Spec((), x.dtype)
+            if reduction
+            else Spec((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype, row_order(x))
+        )
         return loss, Spec(x.shape, x.dtype, x.order)
 
-    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+    def gradient(
+        self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
         x, target, weight = node.inputs
         g = grads[0]
         if x is None or target is None or g is None:
@@ -77,9 +89,12 @@ class _Mse(Op):
     name = "mse_loss"
 
     def infer(self, x: Tensor, target: Tensor, reduction: int) -> tuple[Spec, Spec]:
-        return Spec(() if reduction else x.shape, x.dtype, None if reduction else x.order), Spec(x.shape, x.dtype, x.order)
+        each = Spec(x.shape, x.dtype, x.order)
+        return Spec((), x.dtype) if reduction else each, each
 
-    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+    def gradient(
+        self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
         if grads[0] is None:
             raise ValueError("mse_loss: the gradient with respect to its gradient is not defined")
         d = times(node.outputs[1], grads[0])
@@ -90,7 +105,10 @@ class _Mse(Op):
         assert x is not None
         loss, dx = node.outputs
         low.call(
-            "mse_loss", [x, target, loss, dx if low.wanted(dx) else None], n=x.size, reduction=node.attrs["reduction"]
+            "mse_loss",
+            [x, target, loss, dx if low.wanted(dx) else None],
+            n=x.size,
+            reduction=node.attrs["reduction"],
         )
 
     def flops(self, node: Node) -> int:
@@ -180,12 +198,12 @@ def cross_entropy(
 
     Args:
         input: logits x of shape (C,), (N, C) or (N, C, d1, ...), float32 or float64.
-        target: class indices (int64) of the shape of `input` without C, or probabilities of the shape and dtype of `input`.
+        target: class indices (int64) of the shape of `input` without C, or probabilities of its shape and dtype.
         weight: (C,), one weight for each class.
         size_average, reduce: older forms of `reduction`; they overrule it where given.
         ignore_index: targets with this index count for nothing.
-        reduction: "none": every l; "sum": their sum; "mean": that divided by Σ w_t over the targets that are not ignored,
-            or with probabilities by the number of l.
+        reduction: "none": every l; "sum": their sum; "mean": that divided by Σ w_t over the targets not ignored, or
+            with probabilities by the number of l.
         label_smoothing: s in [0, 1].
 
     Returns:
@@ -217,14 +235,14 @@ def cross_entropy(
         expected = (*x.shape[:axis], *x.shape[axis + 1 :])
         if t.shape != expected:
             raise ValueError(
-                f"{op}: target expects class indices of shape {expected} or probabilities of shape {x.shape}, got {t.shape} "
-                f"(input: {x.shape})"
+                f"{op}: target expects class indices of shape {expected} or probabilities of shape {x.shape}, "
+                f"got {t.shape} (input: {x.shape})"
             )
         if t.dtype != np.int64:
             raise TypeError(f"{op}: target expects int64 class indices, got {t.dtype} (cast it with .astype)")
         check_targets(t, classes, ignore_index)
         t = in_order(t, row_order(x))
-    cells = {"smoothing": label_smoothing} if label_smoothing else {}
+    cells: dict[str, CellLike] = {"smoothing": label_smoothing} if label_smoothing else {}
     loss, _ = apply(
         cross_entropy_op, x, t, w, reduction=kind, ignore_index=int(ignore_index), smoothing=float(label_smoothing),
         cells=cells,
@@ -234,7 +252,12 @@ def cross_entropy(
 
 @function
 def mse_loss(
-    input: Any, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean", weight: Any = None
+    input: Any,
+    target: Any,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    weight: Any = None,
 ) -> Any:
     """Squared error, l = (input - target)², broadcast.
 

@@ -24,7 +24,9 @@ def _resolve(op: str, x: Tensor, shape: Any) -> Shape:
     if -1 in wanted:
         known = prod(n for n in wanted if n != -1)
         if known == 0 or x.size % known:
-            raise ValueError(f"{op}: cannot fill in -1: {x.size} elements (input: {x.shape}), shape {tuple(wanted)}")
+            raise ValueError(
+                f"{op}: cannot fill in -1: {x.size} elements (input: {x.shape}), shape {tuple(wanted)}"
+            )
         wanted[wanted.index(-1)] = x.size // known
     if prod(wanted) != x.size:
         raise ValueError(
@@ -105,7 +107,9 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
         raise ValueError("cat: expected at least one array, got none")
     for t in given:
         if t.dtype != given[0].dtype:
-            raise TypeError(f"cat: expected one dtype, got {given[0].dtype} and {t.dtype}; cast them with .astype")
+            raise TypeError(
+                f"cat: expected one dtype, got {given[0].dtype} and {t.dtype}; cast them with .astype"
+            )
         if t.ndim == 0:
             raise ValueError("cat: 0-d arrays cannot be joined; reshape them to (1,)")
     parts = [t for t in given if t.shape != (0,)]
@@ -129,8 +133,8 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     """Padding at the edges, of the last dims first.
 
     Args:
-        input: any shape. Modes other than constant pad the last dim of ranks 2 and 3, the last two of ranks 3 and 4, the
-            last three of ranks 4 and 5.
+        input: any shape. Modes other than constant pad the last dim of ranks 2 and 3, the last two of ranks 3 and 4,
+            the last three of ranks 4 and 5.
         pad: (before, behind) of the last dim, then of the one before it, and so on. Negative numbers cut off.
         mode: "constant" (`value`, 0 if None), "reflect" (-1 reads 1), "replicate" (-1 reads 0) or "circular" (-1 reads
             the last).
@@ -155,8 +159,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         for d, (a, b) in enumerate(amounts):
             if x.shape[d] + a + b < 0:
                 raise ValueError(f"pad: {(a, b)} leaves dim {d} with a negative size (input: {x.shape})")
-        # Cutting first: what one side loses, the other side's padding must not bring back.
-        for d, (a, b) in enumerate(amounts):
+            # Cutting comes first: the other side's padding does not bring back what is not there.
             if (a < 0 and b > 0 and -a > x.shape[d]) or (b < 0 and a > 0 and -b > x.shape[d]):
                 raise ValueError(f"pad: {(a, b)} cuts more than dim {d} has (input: {x.shape})")
         if not any(a or b for a, b in amounts):
@@ -183,7 +186,9 @@ def _amounts(x: Tensor, pad: Any) -> list[tuple[int, int]]:
     if len(sizes) % 2:
         raise ValueError(f"pad: pad expects an even number of sizes, got {tuple(sizes)}")
     if len(sizes) > 2 * x.ndim:
-        raise ValueError(f"pad: {len(sizes)} sizes pad {len(sizes) // 2} dims, input has {x.ndim} (input: {x.shape})")
+        raise ValueError(
+            f"pad: {len(sizes)} sizes pad {len(sizes) // 2} dims, input has {x.ndim} (input: {x.shape})"
+        )
     amounts = [(0, 0)] * x.ndim
     for k in range(len(sizes) // 2):
         amounts[x.ndim - 1 - k] = (int(sizes[2 * k]), int(sizes[2 * k + 1]))
@@ -202,13 +207,16 @@ def _check_edges(x: Tensor, pad: Any, amounts: list[tuple[int, int]], mode: str)
         raise ValueError(f"pad: mode {mode} expects dims of size > 0 beside the batch (input: {x.shape})")
     for d, (a, b) in enumerate(amounts):
         n = x.shape[d]
-        most = {"reflect": n - 1, "replicate": a + b, "circular": n + min(a, 0) + min(b, 0)}[mode]
-        if mode == "circular":
-            most = n
-        if (a or b) and mode != "replicate" and max(a, b) > most:
-            raise ValueError(f"pad: mode {mode} expects at most {most} on each side of dim {d}, got {(a, b)} (input: {x.shape})")
-        if n + a + b < (1 if mode != "circular" else 0) or (mode != "constant" and n + min(a, 0) + min(b, 0) < 0):
+        if not a and not b:
+            continue
+        if n + min(a, 0) + min(b, 0) < 0 or n + a + b < 1:
             raise ValueError(f"pad: {(a, b)} leaves nothing of dim {d} (input: {x.shape})")
+        # What is read must be there: reflect does not repeat the edge, circular goes around once.
+        most = {"reflect": n - 1, "replicate": max(a, b), "circular": n + min(a, 0) + min(b, 0)}[mode]
+        if max(a, b) > most:
+            raise ValueError(
+                f"pad: mode {mode} expects at most {most} on each side of dim {d}, got {(a, b)} (input: {x.shape})"
+            )
 
 
 Tensor.operators["reshape"] = reshape

@@ -25,7 +25,9 @@ class _Softmax(Op):
     def infer(self, x: Tensor, dim: int) -> Spec:
         return Spec(x.shape, x.dtype, x.order)
 
-    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+    def gradient(
+        self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
         y = node.output
         assert grads[0] is not None
         return (apply(self.grad, in_order(grads[0], y.order), y, **node.attrs),)
