@@ -12,10 +12,8 @@ from scipy import ndimage, signal
 rng = np.random.default_rng
 
 
-def differences(
-    f: Callable[[], np.ndarray], x: np.ndarray, grad: np.ndarray, eps: float = 1e-6
-) -> np.ndarray:
-    """d(Σ grad · f()) / dx by central differences; f reads x, which is changed and restored element by element."""
+def differences(f: Callable[[], np.ndarray], x: np.ndarray, grad: np.ndarray) -> np.ndarray:
+    """d(Σ grad · f()) / dx by central differences; f reads x, whose elements are changed one by one."""
     result, eps = np.zeros_like(x), 1e-6
     for i in np.ndindex(x.shape):
         kept = x[i]
@@ -45,14 +43,14 @@ def test_the_worked_example():
 # convolution
 
 CONVOLUTIONS = [
-    dict(),
-    dict(stride=2, padding=1),
-    dict(stride=(2, 3), padding=(1, 2), dilation=(2, 1)),
-    dict(padding="same", dilation=(1, 2)),
-    dict(padding="valid"),
-    dict(padding=(0, 3, 2, 1), stride=2),
-    dict(groups=2, padding=1),
-    dict(groups=4, stride=2),
+    {},
+    {"stride": 2, "padding": 1},
+    {"stride": (2, 3), "padding": (1, 2), "dilation": (2, 1)},
+    {"padding": "same", "dilation": (1, 2)},
+    {"padding": "valid"},
+    {"padding": (0, 3, 2, 1), "stride": 2},
+    {"groups": 2, "padding": 1},
+    {"groups": 4, "stride": 2},
 ]
 
 
@@ -134,15 +132,15 @@ def test_linear(shape, weight_shape):
 # pooling
 
 POOLS = [
-    dict(kernel_size=2),
-    dict(kernel_size=(3, 2), stride=2, padding=1),
-    dict(kernel_size=3, stride=2, ceil_mode=True),
-    dict(kernel_size=(2, 3), stride=(3, 2), padding=(1, 1), ceil_mode=True),
-    dict(kernel_size=3, stride=1),
+    {"kernel_size": 2},
+    {"kernel_size": (3, 2), "stride": 2, "padding": 1},
+    {"kernel_size": 3, "stride": 2, "ceil_mode": True},
+    {"kernel_size": (2, 3), "stride": (3, 2), "padding": (1, 1), "ceil_mode": True},
+    {"kernel_size": 3, "stride": 1},
 ]
 
 
-@pytest.mark.parametrize("how", [*POOLS, dict(kernel_size=2, dilation=2, stride=1, padding=1)], ids=str)
+@pytest.mark.parametrize("how", [*POOLS, {"kernel_size": 2, "dilation": 2, "stride": 1}], ids=str)
 def test_max_pool2d(how):
     r = rng(6)
     x = r.permutation(2 * 3 * 7 * 8).reshape(2, 3, 7, 8).astype(np.float64)
@@ -316,7 +314,7 @@ def test_cross_entropy(reduction, weighted, smoothing, probabilities, shape):
         t = np.asarray(r.integers(0, 4, size=without_classes))
         if t.size > 1:
             t.flat[0] = -100
-    how = dict(weight=weight, reduction=reduction, label_smoothing=smoothing)
+    how = {"weight": weight, "reduction": reduction, "label_smoothing": smoothing}
     y = ref.cross_entropy(x, t, **how)
     grad = np.asarray(r.normal(size=y.shape))
     gx, gt = ref.cross_entropy_backward(grad, x, t, **how)
@@ -455,10 +453,10 @@ def test_regularizers(name):
 @pytest.mark.parametrize(
     "how",
     [
-        dict(),
-        dict(momentum=0.9),
-        dict(momentum=0.9, dampening=0.3, weight_decay=0.1),
-        dict(momentum=0.9, nesterov=True, weight_decay=0.1),
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
     ],
     ids=str,
 )
@@ -485,7 +483,7 @@ def test_adam_is_torchs(name, amsgrad, weight_decay):
     w, m, v = r.normal(size=5), np.zeros(5), np.zeros(5)
     v_max = np.zeros(5) if amsgrad else None
     p = torch.nn.Parameter(torch.tensor(w))
-    how = dict(lr=0.1, betas=(0.8, 0.95), weight_decay=weight_decay)
+    how = {"lr": 0.1, "betas": (0.8, 0.95), "weight_decay": weight_decay}
     optimizer = getattr(torch.optim, name)([p], amsgrad=amsgrad, **how)
     for step in range(1, 6):
         g = r.normal(size=5) / step

@@ -1,0 +1,173 @@
+"""The networks of the benchmarks, built from any module namespace with PyTorch's names.
+
+`build("lenet5", torch.nn)`, `build("lenet5", cnnmath.nn)` and `build("lenet5", bench.numpy_cnn)` give the
+same network with the same parameter names, so that weights go from one to the other as a dictionary of
+arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import numpy_cnn
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Network:
+    build: Callable[[Any], Any]
+    input: tuple[int, int, int]
+    classes: int
+    batch: int
+
+
+def residual(nn: Any, main: Any, shortcut: Any) -> Any:
+    """relu(main(x) + shortcut(x)), a Module of that namespace."""
+    if nn is numpy_cnn:
+        return numpy_cnn.Residual(main, shortcut)
+    return _residual_class(nn)(main, shortcut)
+
+
+def _residual_class(nn: Any) -> Any:
+    """One class a namespace."""
+    if nn not in _classes:
+
+        class Residual(nn.Module):  # type: ignore[misc]
+            def __init__(self, main: Any, shortcut: Any) -> None:
+                super().__init__()
+                self.main, self.shortcut, self.relu = main, shortcut, nn.ReLU()
+
+            def forward(self, x: Any) -> Any:
+                return self.relu(self.main(x) + self.shortcut(x))
+
+        _classes[nn] = Residual
+    return _classes[nn]
+
+
+_classes: dict[Any, Any] = {}
+
+
+def lenet5(nn: Any) -> Any:
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, 10),
+    )
+
+
+def mnist_cnn(nn: Any) -> Any:
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(9216, 128),
+        nn.ReLU(),
+        nn.Linear(128, 10),
+    )
+
+
+def vgg_small(nn: Any) -> Any:
+    layers: list[Any] = []
+    channels = 3
+    for width in (64, 128, 256):
+        for _ in range(2):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4096, 10))
+
+
+def _basic_block(nn: Any, inputs: int, outputs: int, stride: int) -> Any:
+    main = nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+    if stride == 1 and inputs == outputs:
+        return residual(nn, main, nn.Identity())
+    projection = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+    return residual(nn, main, nn.Sequential(projection, nn.BatchNorm2d(outputs)))
+
+
+def _stages(nn: Any, inputs: int, widths: tuple[int, ...], blocks: int) -> list[Any]:
+    layers = []
+    for stage, width in enumerate(widths):
+        for block in range(blocks):
+            layers.append(_basic_block(nn, inputs, width, 2 if stage > 0 and block == 0 else 1))
+            inputs = width
+    return layers
+
+
+def resnet20(nn: Any) -> Any:
+    stem = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
+    return nn.Sequential(*stem, *_stages(nn, 16, (16, 32, 64), 3), *head)
+
+
+def resnet18(nn: Any) -> Any:
+    stem = [nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000)]
+    pool = nn.MaxPool2d(3, stride=2, padding=1)
+    return nn.Sequential(*stem, pool, *_stages(nn, 64, (64, 128, 256, 512), 2), *head)
+
+
+NETWORKS = {
+    "lenet5": Network(lenet5, (1, 28, 28), 10, 64),
+    "mnist_cnn": Network(mnist_cnn, (1, 28, 28), 10, 64),
+    "vgg_small": Network(vgg_small, (3, 32, 32), 10, 64),
+    "resnet20": Network(resnet20, (3, 32, 32), 10, 128),
+    "resnet18": Network(resnet18, (3, 224, 224), 1000, 16),
+}
+
+
+def initial_state(name: str, seed: int = 0) -> dict[str, Array]:
+    """Weights for every backend: normal with variance 2 / fan-in, biases small."""
+    rng = np.random.default_rng(seed)
+    state: dict[str, Array] = NETWORKS[name].build(numpy_cnn).state_dict()
+    for key, value in state.items():
+        if value.ndim > 1:
+            fan_in = value[0].size
+            value[...] = rng.normal(size=value.shape) * np.sqrt(2 / fan_in)
+        elif key.endswith("bias"):
+            value[...] = rng.normal(size=value.shape) * 0.01
+    return state
+
+
+def data(name: str, batch: int, seed: int = 1) -> tuple[Array, Array]:
+    """A batch of images (N, C, H, W) and class indices."""
+    rng, network = np.random.default_rng(seed), NETWORKS[name]
+    x = rng.normal(size=(batch, *network.input)).astype(np.float32)
+    return x, rng.integers(0, network.classes, batch)
+
+
+def flops(name: str) -> tuple[int, int]:
+    """Of one image: (inference, training step), counting matrix products.
+
+    Training is thrice inference less the first layer's gradient with respect to the images.
+    """
+    network = NETWORKS[name]
+    model = network.build(numpy_cnn)
+    model.train(False)
+    model.forward(np.zeros((1, *network.input[1:], network.input[0]), np.float32))
+    forward = sum(layer.flops() for _, layer in model.named_layers())
+    return forward, 3 * forward - model.layers[0].flops()

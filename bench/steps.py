@@ -1,0 +1,14 @@
+"""Whole training steps against the vectorised NumPy network, and PyTorch where it is installed."""
+
+from __future__ import annotations
+
+import argparse
+
+from .peers import add_arguments, add_network_arguments, measure
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="bench steps", description=__doc__)
+    add_arguments(parser, ["cnnmath", "numpy", "torch"])
+    add_network_arguments(parser, ["train"])
+    measure("steps", parser.parse_args(arguments))
