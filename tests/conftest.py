@@ -45,7 +45,33 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.fixture
-def run_on() -> Callable[[str, str], str]:
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`run_python(code, NAME=value, ...)` runs Python code in a fresh interpreter; gives the completed process.
+
+    For what depends on the environment, or might take the process down. Its environment is this one's without what
+    cnnmath reads. It must succeed, unless `check=False`.
+    """
+
+    def run(
+        code: str, *, check: bool = True, timeout: float = 120, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        inherited = {k: v for k, v in os.environ.items() if k not in ("CNNMATH_ISA", "OMP_NUM_THREADS")}
+        done = subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-W", "error", "-c", code],
+            env={**inherited, "PYTHONPATH": os.pathsep.join(sys.path), **env},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture
+def run_on(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[[str, str], str]:
     """`run_on(isa, code)` runs Python code in a fresh interpreter on one instruction set; gives its output.
 
     The instruction set is chosen at import. A test that takes the argument `isa` runs once on each that
@@ -54,12 +80,7 @@ def run_on() -> Callable[[str, str], str]:
 
     def run(isa: str, code: str) -> str:
         check = f"import cnnmath; assert cnnmath.build_config()['isa'] == {isa!r}\n"
-        environment = {**os.environ, "CNNMATH_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run(
-            [sys.executable, "-c", check + code], env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return run_python(check + code, CNNMATH_ISA=isa).stdout
 
     return run
 

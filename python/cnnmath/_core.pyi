@@ -1,7 +1,7 @@
 """The C++ core of cnnmath: kernels, programs, threads. Private: use the cnnmath package."""
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 
