@@ -61,7 +61,9 @@ def _outside_type_checking(tree: ast.AST) -> Iterator[ast.AST]:
         yield from _outside_type_checking(node)
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p != PACKAGE / "__init__.py"], ids=lambda p: str(p.name))
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if p != PACKAGE / "__init__.py"], ids=lambda p: str(p.name)
+)
 def test_imports_point_down(path: Path) -> None:
     room = room_of(path)
     assert room in LAYER, f"{room} has no layer: give it one in this file"
@@ -77,9 +79,13 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((PACKAGE / "reference").glob("*.py")), ids=lambda p: p.name)
 def test_references_stand_alone(path: Path) -> None:
     for line, parts in imported_modules(path):
-        assert parts[:2] == ["cnnmath", "reference"] or parts[0] in {"__future__", "collections", "math", "numpy", "typing"}, (
-            f"{path.name}:{line} imports {'.'.join(parts)}"
-        )
+        assert parts[:2] == ["cnnmath", "reference"] or parts[0] in {
+            "__future__",
+            "collections",
+            "math",
+            "numpy",
+            "typing",
+        }, f"{path.name}:{line} imports {'.'.join(parts)}"
 
 
 def test_run_time_needs_only_the_core_dependencies_at_import() -> None:
@@ -103,7 +109,12 @@ def test_run_time_needs_only_the_core_dependencies_at_import() -> None:
 
 
 def long_files() -> list[str]:
-    files = [*PACKAGE.rglob("*.py"), *(ROOT / "cpp").rglob("*.cpp"), *(ROOT / "cpp").rglob("*.h"), *ROOT.glob("tests/*.py")]
+    files = [
+        *PACKAGE.rglob("*.py"),
+        *(ROOT / "cpp").rglob("*.cpp"),
+        *(ROOT / "cpp").rglob("*.h"),
+        *ROOT.glob("tests/*.py"),
+    ]
     lengths = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in files}
     return [f"{p.relative_to(ROOT)}: {n}" for p, n in lengths.items() if n > 550]
 

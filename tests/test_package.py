@@ -52,7 +52,18 @@ def test_public_names_exist() -> None:
 def test_import_loads_little(run_python: Run) -> None:
     """What one use needs is imported at that use."""
     out = run_python("import sys, cnnmath; print(*sys.modules)").stdout.split()
-    heavy = {"tqdm", "safetensors", "argparse", "torch", "scipy", "matplotlib", "sklearn", "onnx", "PIL", "unittest"}
+    heavy = {
+        "tqdm",
+        "safetensors",
+        "argparse",
+        "torch",
+        "scipy",
+        "matplotlib",
+        "sklearn",
+        "onnx",
+        "PIL",
+        "unittest",
+    }
     from_numpy = set(run_python("import sys, numpy; print(*sys.modules)").stdout.split())
     assert not (heavy & set(out)) - from_numpy
 
@@ -109,7 +120,9 @@ def test_kernels_offer_the_linker_nothing_outside_their_namespace() -> None:
         for path in files:
             for letter, name in symbols(path):
                 undefined = letter in "Uw"
-                assert ours.match(name) or (undefined and name in allowed), f"{path.name} ({isa}): {letter} {name}"
+                assert ours.match(name) or (undefined and name in allowed), (
+                    f"{path.name} ({isa}): {letter} {name}"
+                )
 
 
 def test_symbol_check_notices_a_leak(tmp_path: Path) -> None:
@@ -118,6 +131,8 @@ def test_symbol_check_notices_a_leak(tmp_path: Path) -> None:
     if compiler is None or shutil.which("nm") is None:
         pytest.skip("needs a C++ compiler and nm")
     source = tmp_path / "leak.cpp"
-    source.write_text("template <class T> [[gnu::noinline]] T f(T x) { return x + 1; } int g(int x) { return f(x); }")
+    source.write_text(
+        "template <class T> [[gnu::noinline]] T f(T x) { return x + 1; } int g(int x) { return f(x); }"
+    )
     subprocess.run([compiler, "-O2", "-c", source, "-o", tmp_path / "leak.o"], check=True)
     assert ("W", "_Z1fIiET_S0_") in set(symbols(tmp_path / "leak.o"))

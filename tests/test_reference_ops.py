@@ -3,11 +3,12 @@
 import doctest
 from collections.abc import Callable
 
-import cnnmath.reference as ref
-import cnnmath.reference.conv
 import numpy as np
 import pytest
 from scipy import ndimage, signal
+
+import cnnmath.reference as ref
+import cnnmath.reference.conv
 
 rng = np.random.default_rng
 

@@ -12,10 +12,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cnnmath
 import numpy as np
 import torch
 from hypothesis import strategies as st
+
+import cnnmath
 
 from .convert import quiet
 

@@ -12,9 +12,10 @@ import random
 from collections import Counter
 from typing import Any
 
-import cnnmath
 import numpy as np
 import torch
+
+import cnnmath
 
 from .convert import Tolerance, describe, difference, leaves, map_tree, quiet, to_numpy
 

@@ -10,9 +10,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("hypothesis")
 
-import cnnmath.functional as F  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+
+import cnnmath.functional as F  # noqa: E402
 
 from .generated import Source, check, sources  # noqa: E402
 

@@ -10,11 +10,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("hypothesis")
 
-import cnnmath  # noqa: E402
-import cnnmath.functional as F  # noqa: E402
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from hypothesis.extra import numpy as shapes  # noqa: E402
+
+import cnnmath  # noqa: E402
+import cnnmath.functional as F  # noqa: E402
 
 from .generated import DTYPES, Source, check, sources  # noqa: E402
 
