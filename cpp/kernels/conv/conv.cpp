@@ -20,15 +20,12 @@ template <ConvPart (*general)(), ConvPart (*by_channel)()> struct Choice {
   }
 };
 
-template <ConvPart (*general)()> using Only = Choice<general, general>;
-
 #define KERNELS(T, dtype)                                                                                          \
   Choice<forward_part<T>, depthwise_forward_part<T>>::kernel("conv2d", dtype, "x w bias? y"),                      \
       Choice<grad_input_part<T>, depthwise_grad_input_part<T>>::kernel("conv2d_grad_input", dtype, "dy w dx"),     \
-      Choice<grad_weight_part<T>, depthwise_grad_weight_part<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw"),  \
-      Only<grad_bias_part<T>>::kernel("conv2d_grad_bias", dtype, "dy db")
+      Choice<grad_weight_part<T>, depthwise_grad_weight_part<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw")
 
-const Kernel kernels[] = {KERNELS(float, "f32"), KERNELS(double, "f64")};
+constexpr Kernel kernels[] = {KERNELS(float, "f32"), KERNELS(double, "f64")};
 
 }  // namespace
 

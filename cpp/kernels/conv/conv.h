@@ -9,7 +9,7 @@
 //   conv2d               args "x w bias? y"   y as above; act is relu (max(0, .), NaN stays) when `relu` is 1
 //   conv2d_grad_input    args "dy w dx"       dx[n,h,w,k] = sum of dy[n,p,q,o] w[i,j,k,o] over all that x[n,h,w,k] went into
 //   conv2d_grad_weight   args "x dy dw"       dw[i,j,k,o] = sum over n,p,q of x[n, ., ., k] dy[n,p,q,o]
-//   conv2d_grad_bias     args "dy db"         db[o] = sum over n,p,q of dy[n,p,q,o]
+// (The gradient of the bias is column_sums, in gemm.)
 // `relu` is read by conv2d alone. Outputs are overwritten, and alias no input.
 #pragma once
 #include <cstdint>

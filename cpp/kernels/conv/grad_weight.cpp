@@ -1,4 +1,4 @@
-// conv2d_grad_weight and conv2d_grad_bias: sums over all pixels.
+// conv2d_grad_weight: sums over all pixels.
 //
 // dW is cut into units (a few taps, a few panels of outputs) that stay in L2, and the rows of y into `chunks`. A task
 // sums one unit over one chunk, tile by tile, the rows of a chunk coming by in blocks that stay in L2 too. With
@@ -245,66 +245,11 @@ template <class T> void weight_run(const Task& t) {
   }
 }
 
-// ---------------------------------------------------------------- bias
-constexpr int64_t kBiasPixels = 64;  // summed by themselves before they join the total: less rounding
-constexpr int64_t kBiasElements = 128 << 10;
-
-int64_t bias_chunks(const ConvShape& s) {
-  const int64_t pixels = s.n * s.oh * s.ow;
-  return max_of(min_of(min_of(pixels * s.oc / kBiasElements, 32), pixels), 1);
-}
-
-int bias_phases(const int64_t* p) { return bias_chunks(conv_shape(p)) > 1 ? 2 : 1; }
-int64_t bias_tasks(const int64_t* p, int phase) { return phase == 0 ? bias_chunks(conv_shape(p)) : 1; }
-template <class T> int64_t bias_workspace(const int64_t* p) {
-  return bias_chunks(conv_shape(p)) * conv_shape(p).oc * static_cast<int64_t>(sizeof(T));
-}
-int64_t bias_scratch(const int64_t*) { return 0; }
-
-// NV vectors of columns at `x`, summed over rows of `width`.
-template <class T, int NV> void sum_columns(const T* x, int64_t width, int64_t rows, int64_t columns, T* out) {
-  constexpr int L = Vec<T>::lanes;
-  Vec<T> total[NV];
-  for (int v = 0; v < NV; ++v) total[v] = zero<T>();
-  for (int64_t r = 0; r < rows; r += kBiasPixels) {
-    Vec<T> sum[NV];
-    for (int v = 0; v < NV; ++v) sum[v] = zero<T>();
-    const int64_t end = min_of(r + kBiasPixels, rows);
-    for (int64_t k = r; k < end; ++k)
-      for (int v = 0; v < NV; ++v)
-        sum[v] = sum[v] + (NV > 1 ? load(x + k * width + v * L) : load_n(x + k * width, columns));
-    for (int v = 0; v < NV; ++v) total[v] = total[v] + sum[v];
-  }
-  for (int v = 0; v < NV; ++v) store_n(out + v * L, total[v], columns - v * L);
-}
-
-template <class T> void bias_run(const Task& t) {
-  constexpr int L = Vec<T>::lanes;
-  const ConvShape& s = conv_shape(t.p);
-  const int64_t pixels = s.n * s.oh * s.ow, chunks = bias_chunks(s);
-  const T* x = static_cast<const T*>(t.a[0]);
-  T* db = static_cast<T*>(t.a[1]);
-  int64_t begin = pixels * t.index / chunks, end = pixels * (t.index + 1) / chunks;
-  if (chunks > 1 && t.phase == 0) db = static_cast<T*>(t.workspace) + t.index * s.oc;
-  if (t.phase == 1) {
-    x = static_cast<const T*>(t.workspace);
-    begin = 0;
-    end = chunks;
-  }
-  x += begin * s.oc;
-  int64_t c = 0;
-  for (; c + 4 * L <= s.oc; c += 4 * L) sum_columns<T, 4>(x + c, s.oc, end - begin, 4 * L, db + c);
-  for (; c < s.oc; c += L) sum_columns<T, 1>(x + c, s.oc, end - begin, min_of(s.oc - c, L), db + c);
-}
-
 }  // namespace
 
 #define PARTS(T)                                                                                         \
   template <> ConvPart grad_weight_part<T>() {                                                           \
     return {weight_phases<T>, weight_tasks<T>, weight_workspace<T>, weight_scratch<T>, weight_run<T>};   \
-  }                                                                                                      \
-  template <> ConvPart grad_bias_part<T>() {                                                             \
-    return {bias_phases, bias_tasks, bias_workspace<T>, bias_scratch, bias_run<T>};                      \
   }
 PARTS(float)
 PARTS(double)

@@ -30,6 +30,5 @@ template <class T> ConvPart grad_weight_part();
 template <class T> ConvPart depthwise_forward_part();
 template <class T> ConvPart depthwise_grad_input_part();
 template <class T> ConvPart depthwise_grad_weight_part();
-template <class T> ConvPart grad_bias_part();
 
 }  // namespace cnnmath::CNNMATH_ISA

@@ -110,36 +110,36 @@ template <class T, int M, int NV> void columns_tile(const T* const* a, T* const*
 #define COLUMNS(T, m, nv) {m, columns_tile<T, m, nv>}
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kMaxVectors32 = 3, kMaxVectors64 = 2;
-const Tile<float> rows32[3][5] = {
+constexpr Tile<float> rows32[3][5] = {
     {ROWS(float, 12, 1), ROWS(float, 8, 1), ROWS(float, 4, 1), ROWS(float, 1, 1)},
     {ROWS(float, 12, 2), ROWS(float, 8, 2), ROWS(float, 4, 2), ROWS(float, 1, 2)},
     {ROWS(float, 8, 3), ROWS(float, 4, 3), ROWS(float, 1, 3)}};
-const Tile<float> columns32[3][9] = {
+constexpr Tile<float> columns32[3][9] = {
     {COLUMNS(float, 14, 1), COLUMNS(float, 12, 1), COLUMNS(float, 8, 1), COLUMNS(float, 6, 1), COLUMNS(float, 5, 1), COLUMNS(float, 4, 1), COLUMNS(float, 3, 1), COLUMNS(float, 2, 1), COLUMNS(float, 1, 1)},
     {COLUMNS(float, 14, 2), COLUMNS(float, 12, 2), COLUMNS(float, 8, 2), COLUMNS(float, 6, 2), COLUMNS(float, 4, 2), COLUMNS(float, 3, 2), COLUMNS(float, 2, 2), COLUMNS(float, 1, 2)},
     {COLUMNS(float, 8, 3), COLUMNS(float, 6, 3), COLUMNS(float, 4, 3), COLUMNS(float, 2, 3), COLUMNS(float, 1, 3)}};
-const Tile<double> rows64[2][3] = {{ROWS(double, 12, 1), ROWS(double, 4, 1), ROWS(double, 1, 1)},
+constexpr Tile<double> rows64[2][3] = {{ROWS(double, 12, 1), ROWS(double, 4, 1), ROWS(double, 1, 1)},
                                    {ROWS(double, 12, 2), ROWS(double, 4, 2), ROWS(double, 1, 2)}};
-const Tile<double> columns64[2][3] = {{COLUMNS(double, 12, 1), COLUMNS(double, 4, 1), COLUMNS(double, 1, 1)},
+constexpr Tile<double> columns64[2][3] = {{COLUMNS(double, 12, 1), COLUMNS(double, 4, 1), COLUMNS(double, 1, 1)},
                                       {COLUMNS(double, 12, 2), COLUMNS(double, 4, 2), COLUMNS(double, 1, 2)}};
 #elif defined(__AVX2__)
 constexpr int kMaxVectors32 = 3, kMaxVectors64 = 2;
-const Tile<float> rows32[3][4] = {{ROWS(float, 10, 1), ROWS(float, 4, 1), ROWS(float, 1, 1)},
+constexpr Tile<float> rows32[3][4] = {{ROWS(float, 10, 1), ROWS(float, 4, 1), ROWS(float, 1, 1)},
                                   {ROWS(float, 6, 2), ROWS(float, 4, 2), ROWS(float, 1, 2)},
                                   {ROWS(float, 4, 3), ROWS(float, 1, 3)}};
-const Tile<float> columns32[3][4] = {{COLUMNS(float, 12, 1), COLUMNS(float, 4, 1), COLUMNS(float, 1, 1)},
+constexpr Tile<float> columns32[3][4] = {{COLUMNS(float, 12, 1), COLUMNS(float, 4, 1), COLUMNS(float, 1, 1)},
                                      {COLUMNS(float, 6, 2), COLUMNS(float, 4, 2), COLUMNS(float, 1, 2)},
                                      {COLUMNS(float, 4, 3), COLUMNS(float, 1, 3)}};
-const Tile<double> rows64[2][3] = {{ROWS(double, 6, 1), ROWS(double, 1, 1)}, {ROWS(double, 6, 2), ROWS(double, 1, 2)}};
-const Tile<double> columns64[2][3] = {{COLUMNS(double, 6, 1), COLUMNS(double, 1, 1)},
+constexpr Tile<double> rows64[2][3] = {{ROWS(double, 6, 1), ROWS(double, 1, 1)}, {ROWS(double, 6, 2), ROWS(double, 1, 2)}};
+constexpr Tile<double> columns64[2][3] = {{COLUMNS(double, 6, 1), COLUMNS(double, 1, 1)},
                                       {COLUMNS(double, 6, 2), COLUMNS(double, 1, 2)}};
 #else
 constexpr int kMaxVectors32 = 2, kMaxVectors64 = 2;
-const Tile<float> rows32[2][3] = {{ROWS(float, 4, 1), ROWS(float, 1, 1)}, {ROWS(float, 4, 2), ROWS(float, 1, 2)}};
-const Tile<float> columns32[2][3] = {{COLUMNS(float, 4, 1), COLUMNS(float, 1, 1)},
+constexpr Tile<float> rows32[2][3] = {{ROWS(float, 4, 1), ROWS(float, 1, 1)}, {ROWS(float, 4, 2), ROWS(float, 1, 2)}};
+constexpr Tile<float> columns32[2][3] = {{COLUMNS(float, 4, 1), COLUMNS(float, 1, 1)},
                                      {COLUMNS(float, 4, 2), COLUMNS(float, 1, 2)}};
-const Tile<double> rows64[2][3] = {{ROWS(double, 4, 1), ROWS(double, 1, 1)}, {ROWS(double, 4, 2), ROWS(double, 1, 2)}};
-const Tile<double> columns64[2][3] = {{COLUMNS(double, 4, 1), COLUMNS(double, 1, 1)},
+constexpr Tile<double> rows64[2][3] = {{ROWS(double, 4, 1), ROWS(double, 1, 1)}, {ROWS(double, 4, 2), ROWS(double, 1, 2)}};
+constexpr Tile<double> columns64[2][3] = {{COLUMNS(double, 4, 1), COLUMNS(double, 1, 1)},
                                       {COLUMNS(double, 4, 2), COLUMNS(double, 1, 2)}};
 #endif
 

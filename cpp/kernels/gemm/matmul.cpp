@@ -1,0 +1,288 @@
+// How a product is cut.
+//
+// Phase `pack` (if needed): B into panels as wide as the tile, [panel][k][columns]. Phase `sum`: tasks over blocks of rows x a
+// few panels x chunks of k; a task goes over its part of k in pieces, so that a panel of B and the rows of A stay
+// near. Phase `combine` (more than one chunk): partial products added in order, then bias and act.
+// k is cut in chunks only where C is too small to feed a handful of tasks. All of it follows from the shape.
+#include "core/kernel.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/gemm/parts.h"
+#include "kernels/tile/pack.h"
+#include "kernels/tile/tile.h"
+
+namespace cnnmath::CNNMATH_ISA::matmul {
+
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+const MatmulShape& shape_of(const int64_t* p) { return *reinterpret_cast<const MatmulShape*>(p); }
+
+constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 17;   // about 80 us
+constexpr int64_t kLeastFlops = int64_t{kVecBytes} << 14;  // less is not worth a task of its own
+constexpr int64_t kRows = 96;
+constexpr int64_t kPiece = 512;                            // of k
+constexpr int64_t kSkew = 16;                              // keeps copied rows from falling on the same cache sets
+constexpr int64_t kCombine = 16 << 10;
+
+enum class Rows { in_place, copied, columns };             // how A is read
+
+template <class T> struct MatmulPlan {
+  bool dots;          // a few rows against rows of B: sums along k
+  bool packs;
+  Rows a;
+  Panels<T> panels;
+  int64_t rows, task_panels, row_blocks, panel_blocks;
+  int64_t chunks;     // of k
+  int64_t piece;
+  int64_t tasks() const { return chunks * row_blocks * panel_blocks; }
+};
+
+template <class T> MatmulPlan<T> plan(const MatmulShape& s) {
+  MatmulPlan<T> f{};
+  constexpr int L = Vec<T>::lanes;
+  f.panels = panels_of<T>(max_of(s.n, 1));
+  const int64_t flops = 2 * s.m * f.panels.padded() * max_of(s.k, 1);
+  const int64_t each = max_of(min_of(flops / 8, kTaskFlops), kLeastFlops);
+  f.chunks = 1;
+  f.dots = s.m <= 4 && s.tb && !s.ta && s.k >= 2 * L;
+  if (f.dots) {
+    f.panels = {max_of(s.n, 1), ceil_div(max_of(s.n, 1), 4), 0, 0};
+    f.task_panels = max_of(each / (8 * max_of(s.m * s.k, 1)) / 4, 1);
+    f.panel_blocks = ceil_div(f.panels.count, f.task_panels);
+    f.row_blocks = s.m > 0;
+    f.rows = s.m;
+    return f;
+  }
+  f.packs = s.tb || s.n % L != 0 || (f.panels.count > 1 && s.m > 96 && flops > 4 * kTaskFlops);
+  const bool near = (s.ta ? s.m : s.k) * static_cast<int64_t>(sizeof(T)) % 1024 != 0;  // rows on different cache sets
+  f.a = s.ta ? (s.n >= 128 && s.m * s.k > (32 << 10) ? Rows::copied : Rows::columns)
+             : (near || s.n < 64 || s.m * s.k < (128 << 10) ? Rows::in_place : Rows::copied);
+  f.piece = s.k > kPiece + kPiece / 2 ? ceil_div(s.k, ceil_div(s.k, kPiece)) : max_of(s.k, 1);
+  // Blocks of C.
+  const int64_t panel_flops = 2 * f.panels.width() * max_of(s.k, 1);
+  f.rows = min_of(kRows, max_of(s.m, 1));
+  if (f.panels.count == 1) f.rows = min_of(f.rows, max_of(each / panel_flops, 24));
+  f.row_blocks = ceil_div(s.m, f.rows);
+  if (f.row_blocks) f.rows = ceil_div(s.m, f.row_blocks);
+  const int64_t least = f.a == Rows::copied ? 8 : 1;  // panels that share a copy
+  f.task_panels = min_of(max_of(each / (panel_flops * f.rows), least), f.panels.count);
+  f.panel_blocks = ceil_div(f.panels.count, f.task_panels);
+  f.task_panels = ceil_div(f.panels.count, f.panel_blocks);
+  const int64_t blocks = f.row_blocks * f.panel_blocks;
+  if (blocks && blocks < 8 && s.k >= 2 * kPiece)
+    f.chunks = max_of(min_of(min_of(ceil_div(16, blocks), s.k / kPiece), flops / kLeastFlops), 1);
+  return f;
+}
+
+template <class T> int64_t packed_bytes(const MatmulShape& s, const MatmulPlan<T>& f) {
+  return f.packs ? round_64(s.k * f.panels.padded() * static_cast<int64_t>(sizeof(T))) : 0;
+}
+
+}  // namespace
+
+template <class T> int phases(const int64_t* p) {
+  const MatmulPlan<T> f = plan<T>(shape_of(p));
+  return f.packs + 1 + (f.chunks > 1);
+}
+
+static bool small(const MatmulShape& s) { return 2 * s.m * s.n * s.k <= (int64_t{1} << 20); }
+
+template <class T> int64_t tasks(const int64_t* p, int phase) {
+  const MatmulShape& s = shape_of(p);
+  const MatmulPlan<T> f = plan<T>(s);
+  if (small(s)) return 1;
+  if (f.packs && phase == 0) return f.panels.count;
+  return phase == f.packs ? f.tasks() : ceil_div(s.m * s.n, kCombine);
+}
+
+template <class T> int64_t workspace(const int64_t* p) {
+  const MatmulShape& s = shape_of(p);
+  const MatmulPlan<T> f = plan<T>(s);
+  const int64_t partial = f.chunks > 1 ? f.chunks * s.m * s.n * static_cast<int64_t>(sizeof(T)) : 0;
+  return packed_bytes(s, f) + partial;
+}
+
+template <class T> int64_t scratch(const int64_t* p) {
+  const MatmulPlan<T> f = plan<T>(shape_of(p));
+  return f.a == Rows::copied && !f.dots ? f.rows * (f.piece + kSkew) * static_cast<int64_t>(sizeof(T)) : 0;
+}
+
+namespace {
+
+// Rows [i0, i1) of A, l in [l0, l1), to rows of `step` numbers.
+template <class T>
+void copy_rows(const MatmulShape& s, const T* a, int64_t i0, int64_t i1, int64_t l0, int64_t l1, T* out, int64_t step) {
+  constexpr int L = Vec<T>::lanes;
+  if (!s.ta) {
+    for (int64_t i = i0; i < i1; ++i) copy_run(out + (i - i0) * step, a + i * s.k + l0, l1 - l0);
+    return;
+  }
+  for (int64_t i = i0; i < i1; i += L) {
+    for (int64_t l = l0; l < l1; l += L) {
+      const int64_t height = min_of(i1 - i, L), width = min_of(l1 - l, L);
+      Vec<T> square[L];
+#pragma GCC unroll 16
+      for (int q = 0; q < L; ++q) square[q] = q < width ? load_n(a + (l + q) * s.m + i, height) : zero<T>();
+      transpose(square);
+#pragma GCC unroll 16
+      for (int q = 0; q < L; ++q)
+        if (q < height) store_n(out + (i - i0 + q) * step + l - l0, square[q], width);
+    }
+  }
+}
+
+template <class T> struct Operands {
+  const T* a;
+  const T* b;     // packed, or as it is
+  const T* bias;
+  T* c;
+  int64_t accumulate, relu;
+  T* copy;        // scratch
+};
+
+// One block of C over l in [from, to).
+template <class T>
+void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& o, int64_t i0, int64_t i1, int64_t panel0,
+               int64_t panel1, int64_t from, int64_t to) {
+  const bool columns = f.a == Rows::columns;
+  const int64_t zero_offset = 0, step = f.piece + kSkew;
+  for (int64_t l = from; l == from || l < to; l += f.piece) {
+    const int64_t end = min_of(l + f.piece, to);
+    if (f.a == Rows::copied) copy_rows(s, o.a, i0, i1, l, end, o.copy, step);
+    for (int64_t j = panel0; j < panel1; ++j) {
+      const int nv = f.panels.vectors(j);
+      const int64_t ldb = f.packs ? int64_t{nv} * Vec<T>::lanes : s.n;
+      const T* b = f.packs ? o.b + s.k * f.panels.begin(j) + l * ldb : o.b + l * ldb + f.panels.begin(j);
+      const bool last = end >= to;
+      const TileCall<T> call{1, &zero_offset, &zero_offset, end - l, b, ldb, s.m, f.panels.begin(j), f.panels.columns(j),
+                             last && o.bias ? o.bias + f.panels.begin(j) : nullptr, l > from || o.accumulate,
+                             last && o.relu};
+      const Deal<T> deal(columns ? column_tiles<T>(nv) : row_tiles<T>(nv), nv, columns);
+      for (int64_t i = i0; i < i1;) {
+        const Tile<T>& tile = deal.next(i1 - i);
+        const T* a[16];
+        T* c[16];
+        for (int r = 0; r < tile.m; ++r) {
+          const int64_t row = min_of(i + r, i1 - 1);
+          a[r] = columns ? o.a + l * s.m + row : f.a == Rows::copied ? o.copy + (row - i0) * step : o.a + row * s.k + l;
+          c[r] = o.c + row * s.n;
+        }
+        tile.run(a, c, call);
+        i += tile.m;
+      }
+    }
+  }
+}
+
+// Four rows of B against one of A, along k.
+template <class T>
+void sum_dots(const MatmulShape& s, const Operands<T>& o, int64_t j0, int64_t j1) {
+  constexpr int L = Vec<T>::lanes;
+  for (int64_t j = j0; j < j1; j += 4) {
+    const T* b[4];
+    for (int q = 0; q < 4; ++q) b[q] = o.b + min_of(j + q, j1 - 1) * s.k;
+    for (int64_t i = 0; i < s.m; ++i) {
+      const T* a = o.a + i * s.k;
+      Vec<T> sum[4][2];
+#pragma GCC unroll 4
+      for (int q = 0; q < 4; ++q) sum[q][0] = sum[q][1] = zero<T>();
+      int64_t l = 0;
+      for (; l + 2 * L <= s.k; l += 2 * L) {
+        const Vec<T> x0 = load(a + l), x1 = load(a + l + L);
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; ++q) {
+          sum[q][0] = fma(x0, load(b[q] + l), sum[q][0]);
+          sum[q][1] = fma(x1, load(b[q] + l + L), sum[q][1]);
+        }
+      }
+      for (; l < s.k; l += L) {
+        const Vec<T> x0 = load_n(a + l, s.k - l);
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; ++q) sum[q][0] = fma(x0, load_n(b[q] + l, s.k - l), sum[q][0]);
+      }
+#pragma GCC unroll 4
+      for (int q = 0; q < 4; ++q) {
+        if (j + q >= j1) break;
+        T* c = o.c + i * s.n + j + q;
+        T r = hsum(sum[q][0] + sum[q][1]);
+        if (o.accumulate) r += *c;
+        if (o.bias) r += o.bias[j + q];
+        if (o.relu && r <= 0) r = 0;
+        *c = r;
+      }
+    }
+  }
+}
+
+template <class T>
+void combine(const MatmulShape& s, const T* partial, int64_t chunks, const Operands<T>& o, int64_t begin, int64_t end) {
+  constexpr int L = Vec<T>::lanes;
+  // Along rows of C, so that the bias is by vectors.
+  while (begin < end) {
+    const int64_t j = begin % s.n, n = min_of(min_of(s.n - j, end - begin), L);
+    Vec<T> sum = load_n(partial + begin, n);
+    for (int64_t k = 1; k < chunks; ++k) sum = sum + load_n(partial + k * s.m * s.n + begin, n);
+    if (o.accumulate) sum = sum + load_n(o.c + begin, n);
+    if (o.bias) sum = sum + load_n(o.bias + j, n);
+    if (o.relu) sum = max(zero<T>(), sum);
+    store_n(o.c + begin, sum, n);
+    begin += n;
+  }
+}
+
+}  // namespace
+
+template <class T> void run(const Task& t) {
+  const MatmulShape& s = shape_of(t.p);
+  const MatmulPlan<T> f = plan<T>(s);
+  Operands<T> o{static_cast<const T*>(t.a[0]), static_cast<const T*>(t.a[1]), static_cast<const T*>(t.a[2]),
+                static_cast<T*>(t.a[3]),       s.accumulate,                  s.relu,
+                static_cast<T*>(t.scratch)};
+  T* packed = static_cast<T*>(t.workspace);
+  T* partial = reinterpret_cast<T*>(static_cast<char*>(t.workspace) + packed_bytes(s, f));
+  const bool all = small(s);
+  if (f.packs && t.phase == 0) {
+    for (int64_t j = all ? 0 : t.index; j < (all ? f.panels.count : t.index + 1); ++j) {
+      const T* from = s.tb ? o.b + f.panels.begin(j) * s.k : o.b + f.panels.begin(j);
+      pack_panel(packed + s.k * f.panels.begin(j), int64_t{f.panels.vectors(j)} * Vec<T>::lanes, from, s.tb ? 1 : s.n,
+                 s.tb ? s.k : 1, s.k, f.panels.columns(j));
+    }
+    return;
+  }
+  if (f.packs) o.b = packed;
+  if (t.phase == f.packs) {
+    for (int64_t index = all ? 0 : t.index; index < (all ? f.tasks() : t.index + 1); ++index) {
+      const int64_t panel0 = index % f.panel_blocks * f.task_panels;
+      const int64_t panel1 = min_of(panel0 + f.task_panels, f.panels.count);
+      if (f.dots) {
+        sum_dots(s, o, panel0 * 4, min_of(panel1 * 4, s.n));
+        continue;
+      }
+      const int64_t i0 = index / f.panel_blocks % f.row_blocks * f.rows, i1 = min_of(i0 + f.rows, s.m);
+      const int64_t chunk = index / f.panel_blocks / f.row_blocks;
+      Operands<T> part = o;
+      if (f.chunks > 1) {
+        part.c = partial + chunk * s.m * s.n;
+        part.bias = nullptr;
+        part.accumulate = part.relu = 0;
+      }
+      if (s.n) sum_block(s, f, part, i0, i1, panel0, panel1, s.k * chunk / f.chunks, s.k * (chunk + 1) / f.chunks);
+    }
+    return;
+  }
+  combine(s, partial, f.chunks, o, all ? 0 : t.index * kCombine, all ? s.m * s.n : min_of((t.index + 1) * kCombine, s.m * s.n));
+}
+
+#define INSTANTIATE(T)                                       \
+  template int phases<T>(const int64_t*);                    \
+  template int64_t tasks<T>(const int64_t*, int);            \
+  template int64_t workspace<T>(const int64_t*);             \
+  template int64_t scratch<T>(const int64_t*);               \
+  template void run<T>(const Task&);
+INSTANTIATE(float)
+INSTANTIATE(double)
+
+}  // namespace cnnmath::CNNMATH_ISA::matmul
