@@ -123,6 +123,10 @@ class Lowering:
             self._bind(t, Place(Buffer(t.nbytes)))
         return self._storage[t]
 
+    def used(self, t: Tensor) -> bool:
+        """Whether anything reads `t`, or the graph gives it out."""
+        return t in self._uses
+
     def alias(self, out: Tensor, of: Tensor) -> None:
         """`out` has the memory of `of`: a reshape that moves nothing. Copies where `out` is an output of the graph."""
         if out in self._storage:
