@@ -112,7 +112,7 @@ void combine(const NormBackwardShape& s, const Arguments<T>& a, int64_t group, c
       zx[i] += static_cast<double>(pzx[i]);
     }
   }
-  const double rows = static_cast<double>(s.rows);
+  const double rows = static_cast<double>(most(s.rows, 1));
   for (int64_t i = 0; i < n; ++i) {
     const int64_t k = k0 + i;
     const double invstd = s.training ? static_cast<double>(a.invstd[k])

@@ -172,7 +172,7 @@ void combine(const NormShape& s, const Training<T>& a, int64_t group, const T* p
     }
     na += nb;
   }
-  const double eps = norm_cell(a.eps), rows = static_cast<double>(s.rows);
+  const double eps = norm_cell(a.eps), rows = static_cast<double>(most(s.rows, 1));
   for (int64_t i = 0; i < n; ++i) {
     const int64_t k = k0 + i;
     const double invstd = 1.0 / root(m2[i] / rows + eps);
@@ -182,7 +182,7 @@ void combine(const NormShape& s, const Training<T>& a, int64_t group, const T* p
     coef[s.c + k] = static_cast<T>(a.weight ? invstd * static_cast<double>(a.weight[k]) : invstd);
     coef[2 * s.c + k] = a.bias ? a.bias[k] : T{0};
   }
-  if (a.running_mean == nullptr && a.running_var == nullptr) return;
+  if (s.rows == 0 || (a.running_mean == nullptr && a.running_var == nullptr)) return;
   const double momentum = norm_cell(a.momentum);
   for (int64_t i = 0; i < n; ++i) {
     const int64_t k = k0 + i;

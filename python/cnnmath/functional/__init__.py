@@ -5,19 +5,28 @@ Each takes NumPy arrays and gives NumPy arrays; inside a traced function they ta
 
 from .activations import leaky_relu, relu, sigmoid, tanh
 from .arithmetic import add, div, mul, neg, sub
+from .dropout import dropout
 from .losses import cross_entropy, mse_loss
+from .normalization import batch_norm
+from .pooling import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
 from .reductions import mean, sum
 from .shaping import cat, flatten, pad, permute, reshape
 from .softmax import log_softmax, softmax
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "add",
+    "avg_pool2d",
+    "batch_norm",
     "cat",
     "cross_entropy",
     "div",
+    "dropout",
     "flatten",
     "leaky_relu",
     "log_softmax",
+    "max_pool2d",
     "mean",
     "mse_loss",
     "mul",

@@ -10,12 +10,12 @@ import numpy as np
 
 from ..graph.ir import Cell, CellLike, Node, Op, Spec, Tensor, apply, as_tensor
 from ..planner.eager import function
-from ..planner.lowering import Lowering
+from ..planner.lowering import Arg, Lowering
 from ._checks import floating
 
 
 class _Dropout(Op):
-    """y = x * keep / (1 - p); and what the mask was drawn from: seed, step and p, so that the gradient draws it again."""
+    """y = x * keep / (1 - p); and what the mask was drawn from (seed, step, p), for the gradient to draw it again."""
 
     name = "dropout"
     random = True
@@ -23,7 +23,9 @@ class _Dropout(Op):
     def infer(self, x: Tensor) -> tuple[Spec, Spec]:
         return Spec(x.shape, x.dtype, x.order), Spec((3,), np.dtype(np.int64))
 
-    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+    def gradient(
+        self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
         assert grads[0] is not None
         order = node.output.order
         dy = grads[0] if grads[0].has_order(order) else Tensor.operators["relayout"](grads[0], order)
@@ -34,7 +36,8 @@ class _Dropout(Op):
         y, state = node.outputs
         assert x is not None
         low.share(y, x)
-        low.call("dropout", [node.cells["key"], node.cells["p"], x, y, state], dtype=x.dtype, size=x.size, number=node.number)
+        args: list[Arg] = [node.cells["key"], node.cells["p"], x, y, state]
+        low.call("dropout", args, dtype=x.dtype, size=x.size, number=node.number)
 
     def flops(self, node: Node) -> int:
         return node.output.size

@@ -38,7 +38,9 @@ class _Training(Op):
     def writes(self, node: Node) -> tuple[Tensor, ...]:
         return tuple(t for t in node.inputs[3:5] if t is not None)
 
-    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+    def gradient(
+        self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
         x, weight = node.inputs[:2]
         _, mean, invstd = node.outputs
         assert x is not None and grads[0] is not None
@@ -49,7 +51,16 @@ class _Training(Op):
         x, weight, bias, running_mean, running_var, residual = node.inputs
         y, mean, invstd = node.outputs
         assert x is not None
-        args = [x, weight, bias, running_mean, running_var, node.cells.get("momentum"), node.cells["eps"], residual]
+        args = [
+            x,
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            node.cells.get("momentum"),
+            node.cells["eps"],
+            residual,
+        ]
         low.call("batch_norm", [*args, y, mean, invstd], **_rows(x), relu=node.attrs.get("relu", False))
 
     def flops(self, node: Node) -> int:
@@ -67,7 +78,9 @@ class _Evaluation(Op):
     def infer(self, x: Tensor, *others: Tensor | None, relu: bool = False) -> Spec:
         return Spec(x.shape, x.dtype)
 
-    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+    def gradient(
+        self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
         x, weight, _, mean, var, _ = node.inputs
         assert x is not None and grads[0] is not None
         eps = node.cells["eps"]
@@ -130,7 +143,9 @@ def _check(x: Tensor, channels: dict[str, Tensor | None], training: bool) -> Non
         raise ValueError(f"batch_norm: x expects at least 2 dims, (N, C, ...), got {x.shape}")
     for name, t in channels.items():
         if t is not None and t.shape != (x.shape[1],):
-            raise ValueError(f"batch_norm: {name} expects shape ({x.shape[1]},), got {t.shape} (x: {x.shape})")
+            raise ValueError(
+                f"batch_norm: {name} expects shape ({x.shape[1]},), got {t.shape} (x: {x.shape})"
+            )
     if training and prod(x.shape[:1] + x.shape[2:]) == 1:
         raise ValueError(f"batch_norm: expected more than one value per channel in training, got x {x.shape}")
     if not training and (channels["running_mean"] is None or channels["running_var"] is None):
@@ -150,9 +165,9 @@ def batch_norm(
 ) -> Any:
     """Normalises each channel: y = (x - mean) / sqrt(var + eps) * weight + bias.
 
-    In training mean and var are those of the batch, over all dims but the channels', var with divisor n, and the running
-    arrays are changed in place: running = (1 - momentum) * running + momentum * new, the new variance with divisor n - 1.
-    In evaluation mean and var are the running arrays.
+    In training mean and var are those of the batch, over all dims but the channels', var with divisor n, and the
+    running arrays are changed in place: running = (1 - momentum) * running + momentum * new, the new variance with
+    divisor n - 1. In evaluation mean and var are the running arrays.
 
     Args:
         x: float32 or float64, (N, C) or (N, C, ...).
@@ -174,13 +189,22 @@ def batch_norm(
     channels = {name: None if t is None else as_tensor(t) for name, t in found.items()}
     x = as_tensor(x)
     floating("batch_norm", x=x, **channels)
-    _check(x, channels, bool(training))
     shape = x.shape
+    if shape == (0,):  # PyTorch takes an empty array of one dim, too
+        x = Tensor.operators["reshape"](x, (0, 0))
+    _check(x, channels, bool(training))
     if x.ndim not in (2, 4):
         # channels-last in memory, as the kernels want it
-        x = Tensor.operators["reshape"](x, (*shape[:2], 1, prod(shape[2:])))
+        x = Tensor.operators["reshape"](x, (*x.shape[:2], 1, prod(x.shape[2:])))
     x = default_layout(x)
-    inputs = [x, channels["weight"], channels["bias"], channels["running_mean"], channels["running_var"], None]
+    inputs = [
+        x,
+        channels["weight"],
+        channels["bias"],
+        channels["running_mean"],
+        channels["running_var"],
+        None,
+    ]
     cells: dict[str, CellLike] = {"eps": Cell.of(eps)}
     if training:
         moving = channels["running_mean"] is not None or channels["running_var"] is not None

@@ -1,14 +1,14 @@
 """Pooling: the maximum or the mean over windows of an image.
 
-With kernel size K, stride s, padding p and dilation d, output i of an axis sees the inputs i*s - p + k*d, 0 <= k < K, that
-lie inside the image. In adaptive pooling output i of O sees the inputs floor(i*H/O) ... ceil((i+1)*H/O) - 1.
+With kernel size K, stride s, padding p and dilation d, output i of an axis sees the inputs i*s - p + k*d, 0 <= k < K,
+that lie inside the image. In adaptive pooling output i of O sees the inputs floor(i*H/O) ... ceil((i+1)*H/O) - 1.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ..planner.lowering import Lowering
 from ._checks import floating
 
 Pair = tuple[int, int]
-IntOrPair = Union[int, Sequence[int]]
+IntOrPair = int | Sequence[int]
 
 # Codes are read by whole vectors: their buffer is so many elements longer (see cpp/kernels/pool/pool.h).
 _CODE_PADDING = 64
@@ -71,7 +71,9 @@ class _MaxPool(Op):
         codes = int(np.prod(y.shape)) + _CODE_PADDING
         return y, Spec((codes,), np.dtype(np.int32 if geometry.wide else np.uint8))
 
-    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+    def gradient(
+        self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
         (x,) = node.inputs
         assert x is not None and grads[0] is not None
         dy = default_layout(grads[0])
@@ -99,7 +101,11 @@ class _MaxPoolGrad(Op):
     def lower(self, low: Lowering, node: Node) -> None:
         dy, codes = node.inputs
         assert dy is not None
-        low.call("max_pool2d_backward", [dy, codes, node.output], **_fields(node.output.shape, node.attrs["geometry"]))
+        low.call(
+            "max_pool2d_backward",
+            [dy, codes, node.output],
+            **_fields(node.output.shape, node.attrs["geometry"]),
+        )
 
     def flops(self, node: Node) -> int:
         return node.output.size
@@ -126,10 +132,14 @@ class _AvgPool(Op):
     def infer(self, x: Tensor, geometry: Geometry) -> Spec:
         return _output(x, geometry)
 
-    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+    def gradient(
+        self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
         (x,) = node.inputs
         assert x is not None and grads[0] is not None
-        return (apply(avg_pool_grad, default_layout(grads[0]), shape=x.shape, geometry=node.attrs["geometry"]),)
+        return (
+            apply(avg_pool_grad, default_layout(grads[0]), shape=x.shape, geometry=node.attrs["geometry"]),
+        )
 
     def lower(self, low: Lowering, node: Node) -> None:
         (x,) = node.inputs
@@ -202,11 +212,12 @@ def _windows(
         if p < 0:
             raise ValueError(f"{op}: padding expects no negative number, got {pad}")
         if p > (d * (k - 1) + 1) // 2:
-            raise ValueError(f"{op}: padding may be at most half of the window, got {pad} (kernel_size {kernel}, dilation {dil})")
+            window = f"kernel_size {kernel}, dilation {dil}"
+            raise ValueError(f"{op}: padding may be at most half of the window, got {pad} ({window})")
     return kernel, steps, pad, dil
 
 
-def _length(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
+def _length(ceil_mode: bool, n: int, k: int, s: int, p: int, d: int) -> int:
     """Number of windows along an axis; rounded up, the last one still begins inside the image or left of it."""
     room = n + 2 * p - d * (k - 1) - 1
     count = (room + (s - 1 if ceil_mode else 0)) // s + 1
@@ -217,16 +228,19 @@ def _strided(op: str, x: Tensor, windows: tuple[Pair, Pair, Pair, Pair], ceil_mo
     if x.ndim not in (3, 4) or 0 in x.shape[-3:]:
         raise ValueError(f"{op}: x expects shape (C, H, W) or (N, C, H, W) with C, H, W > 0, got {x.shape}")
     kernel, stride, padding, dilation = windows
-    out = tuple(_length(n, *axis, ceil_mode) for n, *axis in zip(x.shape[-2:], kernel, stride, padding, dilation))
-    if min(out) < 1:
-        raise ValueError(f"{op}: the window (kernel_size {kernel}, dilation {dilation}) is larger than the padded x {x.shape}")
-    return Geometry((out[0], out[1]), kernel, stride, padding, dilation)
+    h, w = (_length(ceil_mode, *axis) for axis in zip(x.shape[-2:], kernel, stride, padding, dilation))
+    if h < 1 or w < 1:
+        window = f"kernel_size {kernel}, dilation {dilation}"
+        raise ValueError(f"{op}: the window ({window}) is larger than the padded x {x.shape}")
+    return Geometry((h, w), kernel, stride, padding, dilation)
 
 
 def _output_size(op: str, output_size: Any) -> tuple[int | None, int | None]:
     parts = output_size if isinstance(output_size, (list, tuple)) else (output_size, output_size)
     if len(parts) != 2:
-        raise ValueError(f"{op}: output_size expects an int, or two (each an int or None), got {output_size!r}")
+        raise ValueError(
+            f"{op}: output_size expects an int, or two (each an int or None), got {output_size!r}"
+        )
     height, width = (None if n is None else _int(op, "output_size", n) for n in parts)
     for n in (height, width):
         if n is not None and n < 0:
@@ -265,7 +279,7 @@ def _avg_pool(x: Tensor, geometry: Geometry) -> Tensor:
 
 def _as_given(y: Tensor, x: Tensor) -> Tensor:
     """Without the batch dim that x did not have."""
-    return y if x.ndim == 4 else Tensor.operators["reshape"](y, y.shape[1:])  # type: ignore[no-any-return]
+    return y if x.ndim == 4 else Tensor.operators["reshape"](y, y.shape[1:])
 
 
 def _image(op: str, x: Any) -> Tensor:
@@ -290,8 +304,8 @@ def max_pool2d(
 
     Args:
         x: float32 or float64, (N, C, H, W) or (C, H, W).
-        kernel_size, stride, padding, dilation: an int, or (height, width). The stride is the kernel size by default; the
-            padding is at most half of the window.
+        kernel_size, stride, padding, dilation: an int, or (height, width). The stride is the kernel size by default;
+            the padding is at most half of the window.
         ceil_mode: the number of windows is rounded up instead of down.
         return_indices: gives `(y, indices)`, where indices (int64) are the positions h*W + w of the maxima.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..graph.ir import CellLike, Node, Op, Spec, Tensor, apply, as_tensor
-from ..planner.lowering import Lowering
+from ..planner.lowering import Arg, Lowering
 
 _SGD_CELLS = ("lr", "momentum", "dampening", "weight_decay", "first")
 _ADAM_CELLS = ("lr", "beta1", "beta2", "eps", "weight_decay", "correction1", "correction2")
@@ -33,7 +33,7 @@ class _Update(Op):
         arrays = choices.pop("arrays")
         tensors = [t for t in node.inputs if t is not None]
         sizes = [t.size for t in tensors[::arrays]]
-        args = [*(node.cells[name] for name in self.cells), *tensors]
+        args: list[Arg] = [*(node.cells[name] for name in self.cells), *tensors]
         low.call(self.name, args, dtype=tensors[0].dtype, count=len(sizes), sizes=sizes, **choices)
 
     def flops(self, node: Node) -> int:
@@ -121,7 +121,9 @@ def _apply(
         rest = [as_tensor(s) for s in state]
         for s in rest:
             if s.shape != p.shape or s.dtype != p.dtype or not s.has_order(p.order):
-                raise ValueError(f"{op.name}: the state of {p.name} expects {p.dtype}{p.shape} in its order, got {s!r}")
+                raise ValueError(
+                    f"{op.name}: the state of {p.name} expects {p.dtype}{p.shape} in its order, got {s!r}"
+                )
         groups.setdefault(p.dtype, []).extend((p, g, *rest))
     for tensors in groups.values():
         apply(op, *tensors, cells=cells, arrays=2 + len(states), **choices)
