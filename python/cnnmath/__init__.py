@@ -1,6 +1,6 @@
 """cnnmath: convolutional neural networks on CPUs. NumPy in, NumPy out; the hot paths are C++."""
 
-from . import functional, initializers, nn
+from . import functional, initializers, losses, metrics, nn, regularizers
 from ._core import get_num_threads
 from ._core import version as __version__
 from .derivatives import Function, grad, gradcheck, value_and_grad, vjp
@@ -16,8 +16,11 @@ __all__ = [
     "grad",
     "gradcheck",
     "initializers",
+    "losses",
     "manual_seed",
+    "metrics",
     "nn",
+    "regularizers",
     "set_num_threads",
     "value_and_grad",
     "vjp",

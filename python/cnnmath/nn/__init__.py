@@ -2,23 +2,40 @@
 
 from .activations import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from .containers import Identity, ModuleList, Sequential
+from .dropout import Dropout
 from .module import Module
+from .normalization import BatchNorm1d, BatchNorm2d
 from .parameter import Buffer, Parameter
+from .pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
+from .shaping import CircularPad2d, ConstantPad2d, Flatten, ReflectionPad2d, ReplicationPad2d, ZeroPad2d
 from .weighted import Conv2d, Linear
 
 __all__ = [
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool2d",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Buffer",
+    "CircularPad2d",
+    "ConstantPad2d",
     "Conv2d",
+    "Dropout",
+    "Flatten",
     "Identity",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
+    "MaxPool2d",
     "Module",
     "ModuleList",
     "Parameter",
     "ReLU",
+    "ReflectionPad2d",
+    "ReplicationPad2d",
     "Sequential",
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "ZeroPad2d",
 ]
