@@ -110,10 +110,10 @@ class Arguments:
 
     def collect(self, value: Any) -> Any:
         """Notes the arrays in `value`; lists of them too."""
+        if isinstance(value, np.generic):
+            value = np.asarray(value)
         if isinstance(value, np.ndarray):
             self.arrays.append(value)
-        elif isinstance(value, np.generic):
-            return np.asarray(value)
         elif isinstance(value, (list, tuple)):
             return type(value)(*map(self.collect, value)) if hasattr(value, "_fields") else type(value)(map(self.collect, value))
         return value
