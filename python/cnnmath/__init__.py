@@ -1,9 +1,10 @@
 """cnnmath: convolutional neural networks on CPUs. NumPy in, NumPy out; the hot paths are C++."""
 
-from . import functional, initializers, losses, metrics, nn, regularizers
+from . import data, functional, initializers, losses, metrics, nn, optim, regularizers
 from ._core import get_num_threads
 from ._core import version as __version__
 from .derivatives import Function, grad, gradcheck, value_and_grad, vjp
+from .io import load, save
 from .machine import build_config, set_num_threads
 from .planner.random import manual_seed
 
@@ -11,16 +12,20 @@ __all__ = [
     "Function",
     "__version__",
     "build_config",
+    "data",
     "functional",
     "get_num_threads",
     "grad",
     "gradcheck",
     "initializers",
+    "load",
     "losses",
     "manual_seed",
     "metrics",
     "nn",
+    "optim",
     "regularizers",
+    "save",
     "set_num_threads",
     "value_and_grad",
     "vjp",

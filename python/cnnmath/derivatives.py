@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,14 @@ def _cotangents(cotangent: Any, outputs: Sequence[Tensor]) -> list[np.ndarray]:
     return given
 
 
+class Gradients(dict[str, np.ndarray]):
+    """Gradients by parameter name: a dict that also knows the parameters, so that an optimizer need not guess them."""
+
+    def __init__(self, grads: Mapping[str, np.ndarray], named: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(grads)
+        self.parameters: dict[str, Any] = dict(named)
+
+
 def value_and_grad(fn: Callable[..., Any], wrt: Any = 0) -> Callable[..., tuple[Any, Any]]:
     """The function that gives the value of `fn` and its gradient.
 
@@ -140,9 +148,12 @@ def value_and_grad(fn: Callable[..., Any], wrt: Any = 0) -> Callable[..., tuple[
         return value, grads[0] if isinstance(wrt, int) else tuple(grads)
 
     def run(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        key = None if module is None else tuple(p.trainable for p in module.parameters())
+        if module is None:
+            return eager.call(lambda *a, **k: build(a, k), args, kwargs, None, cache)  # type: ignore[no-any-return]
+        named = list(module.named_parameters())
+        key = tuple([p.trainable for _, p in named])
         value, grads = eager.call(lambda *a, **k: build(a, k), args, kwargs, key, cache)
-        return value, grads
+        return value, Gradients(grads, named)
 
     return run
 

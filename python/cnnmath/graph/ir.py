@@ -238,6 +238,7 @@ class Graph:
         self.constants: dict[Tensor, np.ndarray] = {}
         self.checks: list[tuple[Tensor, Callable[[np.ndarray], None]]] = []
         self.dependencies: dict[Any, Any] = {}
+        self.after_run: list[Callable[[], None]] = []  # called when a run has succeeded: step counts move on
         self.random_ops = 0
         self._names: dict[str, int] = {}
 

@@ -89,7 +89,7 @@ class Variable:
     @property
     def data(self) -> np.ndarray:
         """A read-only view of the current values; change them with `assign` or `p[...] = a`."""
-        view = logical(self.physical, self.order)
+        view = logical(self.physical, self.order).view()
         view.flags.writeable = False
         return view
 

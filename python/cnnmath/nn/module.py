@@ -305,8 +305,15 @@ class Module:
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, Parameter]]:
-        """(name, parameter) of this module and all below it; a shared parameter once, under its first name."""
-        return self._named("_parameters", prefix, recurse, remove_duplicate)
+        """(name, parameter) of this module and all below it; a shared parameter once, under its first name.
+
+        A parameter remembers its name in the last walk as `p.name`: graphs show it, and an optimizer made from
+        `model.parameters()` finds the gradients of `value_and_grad(fn, model)` by it.
+        """
+        for name, parameter in self._named("_parameters", prefix, recurse, remove_duplicate):
+            if remove_duplicate:
+                parameter.name = name
+            yield name, parameter
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """The parameters of this module and all below it, each once."""

@@ -13,7 +13,7 @@ from ..graph.ir import Graph, Tensor, keyed
 from ..graph.variable import Variable, logical, physical
 from . import memory, passes
 from .lowering import ARENA, CELLS, Lowering, Place, live_nodes, lower
-from .random import generator
+from .random import current_generator
 
 
 class _ArenaPool:
@@ -121,7 +121,7 @@ class Plan:
                 slots[slot] = np.empty([t.shape[d] for d in t.order], t.dtype)
             results.append(slots[slot])
         if self.random:
-            with keyed(generator.next_key()):
+            with keyed(current_generator().next_key()):
                 self._read_cells(cells)
         else:
             self._read_cells(cells)
@@ -138,6 +138,8 @@ class Plan:
             array[...] = logical(bound, t.order)
         for variable in self._written_variables:
             variable.version += 1
+        for finish in self.graph.after_run:
+            finish()
         return [
             logical(result if fresh else result.copy(), t.order)
             for result, (_, t, fresh) in zip(results, self._output_slots)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -37,6 +39,30 @@ class Generator:
 
 
 generator = Generator()
+
+
+class _Chosen(threading.local):
+    generators: tuple[Generator, ...] = ()
+
+
+_chosen = _Chosen()
+
+
+def current_generator() -> Generator:
+    """The generator that runs of this thread draw from: that of `using`, else the one of the process."""
+    return _chosen.generators[-1] if _chosen.generators else generator
+
+
+@contextmanager
+def using(own: Generator | None) -> Iterator[None]:
+    """Runs inside draw from this generator instead of the process's; None leaves things as they are."""
+    before = _chosen.generators
+    if own is not None:
+        _chosen.generators = (*before, own)
+    try:
+        yield
+    finally:
+        _chosen.generators = before
 
 
 def manual_seed(seed: int) -> None:

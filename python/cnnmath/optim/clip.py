@@ -1,0 +1,56 @@
+"""Limits on gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+import numpy as np
+
+
+def clip_grad_norm(
+    grads: MutableMapping[str, np.ndarray] | Iterable[np.ndarray],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> float:
+    """Scales gradients, in place, so that their norm taken together is at most `max_norm` (Pascanu et al., 2013).
+
+    g <- g min(1, max_norm / (norm + 1e-6)) with norm = (sum over all |g_i|^p)^(1/p), summed in float64.
+
+    Args:
+        grads: a dict from names to arrays, as `value_and_grad` gives it, or a sequence of arrays.
+        max_norm: the highest norm.
+        norm_type: p; math.inf for the largest element.
+        error_if_nonfinite: raise ValueError where the norm is NaN or infinite, instead of scaling by it.
+
+    Returns:
+        The norm before.
+
+    >>> import numpy as np, cnnmath
+    >>> grads = {"weight": np.array([3.0, 4.0])}
+    >>> cnnmath.optim.clip_grad_norm(grads, 1.0)
+    5.0
+    >>> grads["weight"].round(4).tolist()
+    [0.6, 0.8]
+    """
+    arrays: list[Any] = list(grads.values() if isinstance(grads, MutableMapping) else grads)
+    if not max_norm >= 0:
+        raise ValueError(f"clip_grad_norm: expected max_norm >= 0, got {max_norm}")
+    if not norm_type > 0:
+        raise ValueError(f"clip_grad_norm: expected norm_type > 0, got {norm_type}")
+    if math.isinf(norm_type):
+        norm = float(np.max([np.max(np.abs(g), initial=0.0) for g in arrays], initial=0.0))
+    elif norm_type == 2:
+        norm = math.sqrt(sum(float(np.sum(np.square(g, dtype=np.float64))) for g in arrays))
+    else:
+        powers = (float(np.sum(np.abs(g).astype(np.float64) ** norm_type)) for g in arrays)
+        norm = float(sum(powers) ** (1 / norm_type))
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise ValueError(f"clip_grad_norm: the norm of the gradients is {norm}")
+    factor = max_norm / (norm + 1e-6)
+    if not factor >= 1:  # also for NaN, which spreads as in PyTorch
+        for g in arrays:
+            g *= g.dtype.type(factor)
+    return norm
