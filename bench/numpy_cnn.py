@@ -228,13 +228,12 @@ class BatchNorm2d(Layer):
             y += self.params["bias"] - self.buffers["running_mean"] * scale
             return y
         ones = np.full(n, 1 / n, np.float32)
-        mean = ones @ rows
+        mean: Array = ones @ rows
         x_hat = rows - mean
-        var = np.einsum("pc,pc->c", x_hat, x_hat) / np.float32(n)
+        var: Array = np.einsum("pc,pc->c", x_hat, x_hat) / np.float32(n)
         self.deviation = np.sqrt(var + self.eps)
         x_hat /= self.deviation
         self.x_hat = x_hat
-        new: Array
         for name, new in (("running_mean", mean), ("running_var", var * np.float32(n / (n - 1)))):
             self.buffers[name] += self.momentum * (new - self.buffers[name])
         y = x_hat * self.params["weight"]

@@ -28,7 +28,7 @@ def _geometry(
     In ceil mode the last windows may reach past the padding: `reach` is the padding with that excess added.
     """
     kernel, dilation = pair(kernel_size), pair(dilation)
-    stride = kernel if stride is None else pair(stride)
+    stride = kernel if stride is None or stride == () else pair(stride)
     border = four(padding, kernel, dilation)
     left, right, top, bottom = border
     out, excess = [], []
