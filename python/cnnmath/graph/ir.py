@@ -74,11 +74,18 @@ class Op:
         name: how the op shows in a printed graph.
         effect: the op writes to a variable or an input (its first inputs, see `writes`); it is kept without consumers.
         random: the op draws random numbers: its node gets a number of its own and the generator's key as cell "key".
+        fuses_relu: with attribute relu=True the op gives max(y, 0) in the place of its first output y.
+        residual_input: the place of an optional input that is added to the first output before that.
+        relu_mask_input: of a gradient, the place of an optional input y: its first input dy counts only where y > 0,
+            and that masked dy is one more, last output.
     """
 
     name: str = ""
     effect: bool = False
     random: bool = False
+    fuses_relu: bool = False
+    residual_input: int | None = None
+    relu_mask_input: int | None = None
 
     def infer(self, *inputs: Any, **attrs: Any) -> Spec | tuple[Spec, ...]:
         """Specs of the outputs. Inputs are Tensors (or None); raises ValueError or TypeError with the reason."""

@@ -1,4 +1,4 @@
-"""A Plan: a graph made ready to run. Passes, lowering and memory once; then `plan(arrays)` as often as wanted."""
+"""A Plan: a graph made ready to run. Fusion, lowering and memory once; then `plan(arrays)` as often as wanted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from .. import _core
 from ..graph.ir import Graph, Tensor, keyed
 from ..graph.variable import Variable, logical, physical
-from . import memory, passes
+from . import memory
+from .fusion import fuse
 from .lowering import ARENA, CELLS, Lowering, Place, live_nodes, lower
 from .random import current_generator
 
@@ -45,13 +46,13 @@ class Plan:
     """A graph with its kernel calls and its memory laid out.
 
     Attributes:
-        graph: the graph, after the passes.
+        graph: the graph, after fusion.
         memory: bytes that a run needs beyond inputs, outputs and variables: the arena and the threads' scratch.
         arena_bytes: the arena alone.
     """
 
     def __init__(self, graph: Graph) -> None:
-        passes.optimize(graph)
+        fuse(graph)
         graph.nodes = live_nodes(graph)
         self.graph = graph
         low = lower(graph)

@@ -1,0 +1,120 @@
+"""Fusion: a ReLU, or the sum with a shortcut, is done by the op before it while its result is still in registers.
+
+Ops say what they can take over (`Op.fuses_relu`, `Op.residual_input`, `Op.relu_mask_input`); these passes find where.
+Each rewrite keeps the arithmetic as it was, to the bit.
+"""
+
+from __future__ import annotations
+
+from ..graph.ir import Graph, Node, Tensor
+
+
+def _consumers(graph: Graph) -> dict[Tensor, list[Node]]:
+    """Who reads each tensor; an output of the graph has the reader None as well."""
+    readers: dict[Tensor, list[Node]] = {}
+    for node in graph.nodes:
+        for t in node.inputs:
+            if t is not None:
+                readers.setdefault(t, []).append(node)
+    for t in graph.outputs:
+        readers.setdefault(t, []).append(None)  # type: ignore[arg-type]
+    return readers
+
+
+def _move(graph: Graph, producer: Node, consumer: Node, readers: dict[Tensor, list[Node]]) -> bool:
+    """Puts `producer` in the place of `consumer`, whose output it now computes, if none reads it before that."""
+    position = {id(node): i for i, node in enumerate(graph.nodes)}
+    at = position[id(consumer)]
+    for t in producer.outputs[1:]:
+        if any(reader is not None and position[id(reader)] < at for reader in readers.get(t, ())):
+            return False
+    graph.nodes.remove(producer)
+    graph.nodes[graph.nodes.index(consumer)] = producer
+    result = consumer.output
+    result.node, result.index = producer, 0
+    producer.outputs = (result, *producer.outputs[1:])
+    return True
+
+
+def _only_reader(t: Tensor, node: Node, readers: dict[Tensor, list[Node]]) -> bool:
+    return readers.get(t) == [node]
+
+
+def fuse_shortcut(graph: Graph) -> None:
+    """y = f(x) + shortcut, in one op."""
+    readers = _consumers(graph)
+    for node in list(graph.nodes):
+        if node.op.name != "add" or node.cells:
+            continue
+        a, b = node.inputs
+        assert a is not None and b is not None
+        # The later of the two takes the earlier one as its shortcut.
+        for t, shortcut in ((b, a), (a, b)):
+            producer = t.node
+            slot = None if producer is None else producer.op.residual_input
+            if (
+                producer is None
+                or slot is None
+                or t is not producer.output
+                or producer.inputs[slot] is not None
+                or producer.attrs.get("relu")
+                or t.shape != shortcut.shape
+                or not shortcut.has_order(t.order)
+                or not _only_reader(t, node, readers)
+            ):
+                continue
+            if _move(graph, producer, node, readers):
+                producer.inputs = (*producer.inputs[:slot], shortcut, *producer.inputs[slot + 1 :])
+                readers[shortcut] = [producer if r is node else r for r in readers[shortcut]]
+                break
+
+
+def fuse_relu(graph: Graph) -> None:
+    """y = max(f(x), 0), in one op."""
+    readers = _consumers(graph)
+    for node in list(graph.nodes):
+        if node.op.name != "relu":
+            continue
+        (x,) = node.inputs
+        assert x is not None
+        producer = x.node
+        if (
+            producer is not None
+            and producer.op.fuses_relu
+            and x is producer.output
+            and not producer.attrs.get("relu")
+            and _only_reader(x, node, readers)
+            and _move(graph, producer, node, readers)
+        ):
+            producer.attrs = {**producer.attrs, "relu": True}
+
+
+def fuse_relu_mask(graph: Graph) -> None:
+    """dz = dy where y > 0, by the op that reads dz; it gives dz too where others (a shortcut) want it."""
+    readers = _consumers(graph)
+    for node in list(graph.nodes):
+        if node.op.name != "relu_grad":
+            continue
+        dy, y = node.inputs
+        dz = node.output
+        takers = [r for r in readers.get(dz, ()) if r is not None and r.op.relu_mask_input is not None]
+        if not takers or dy is None or y is None or not (dy.has_order(dz.order) and y.has_order(dz.order)):
+            continue
+        taker = takers[0]
+        slot = taker.op.relu_mask_input
+        assert slot is not None
+        # The taker computes dz now, so it must be the first of its readers.
+        first = next(n for n in graph.nodes if n in readers[dz])
+        if taker is not first or taker.inputs[0] is not dz or taker.inputs[slot] is not None:
+            continue
+        graph.nodes.remove(node)
+        taker.inputs = (dy, *taker.inputs[1:slot], y, *taker.inputs[slot + 1 :])
+        dz.node, dz.index = taker, len(taker.outputs)
+        taker.outputs = (*taker.outputs, dz)
+
+
+def fuse(graph: Graph) -> None:
+    """All fusions, in place."""
+    fuse_shortcut(graph)
+    fuse_relu(graph)
+    fuse_relu_mask(graph)
