@@ -125,8 +125,8 @@ def test_files_stay_short() -> None:
 
 
 def test_kernel_sources_include_little() -> None:
-    """What a kernel includes is compiled for its instruction set: an inline function from elsewhere could be the copy that
-    the linker keeps for everyone."""
+    """What a kernel includes is compiled for its instruction set: an inline function from elsewhere could be the copy
+    that the linker keeps for everyone."""
     headers = {"<cstdint>", "<cstddef>", "<immintrin.h>", "<arm_neon.h>"}
     for path in sorted([*(ROOT / "cpp" / "kernels").rglob("*.[ch]*"), *(ROOT / "cpp" / "simd").rglob("*.h")]):
         for line in path.read_text(encoding="utf-8").splitlines():

@@ -69,8 +69,8 @@ def test_import_loads_little(run_python: Run) -> None:
 
 
 def test_import_takes_little_more_than_numpy(run_python: Run) -> None:
-    """At most 60 ms beyond NumPy's own import, by the median of fresh interpreters, in CPU time: a busy machine does not
-    count."""
+    """At most 60 ms beyond NumPy's own import, by the median of fresh interpreters; in CPU time, so that a busy machine
+    does not count."""
     code = (
         "import time; t0 = time.process_time(); import numpy; t1 = time.process_time(); import cnnmath;"
         "print(time.process_time() - t1)"

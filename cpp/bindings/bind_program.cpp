@@ -42,10 +42,18 @@ void run(const Program& program, const py::list& slots) {
   program.run(pointers.data(), threads);
 }
 
+// Bytes of an array, or -1 where there is no such array.
+py::ssize_t bytes_of(const std::vector<py::ssize_t>& shape, const py::dtype& dtype) {
+  py::ssize_t bytes = dtype.itemsize();
+  for (const auto n : shape)
+    if (n < 0 || __builtin_mul_overflow(bytes, n, &bytes)) return -1;
+  return bytes;
+}
+
 // An array on a 64-byte aligned buffer of its own, filled with zeros.
 py::array aligned_zeros(const std::vector<py::ssize_t>& shape, const py::dtype& dtype) {
-  py::ssize_t bytes = dtype.itemsize();
-  for (const auto n : shape) bytes *= n;
+  const py::ssize_t bytes = bytes_of(shape, dtype);
+  if (bytes < 0) throw py::value_error("no array has that shape");
   auto arena = std::make_unique<Arena>(static_cast<std::size_t>(bytes));
   std::fill_n(arena->data(), bytes, char{0});
   Arena* raw = arena.release();
@@ -80,9 +88,9 @@ void bind_program(py::module_& m) {
           "view",
           [](const py::object& self, int64_t offset, const std::vector<py::ssize_t>& shape, const py::dtype& dtype) {
             const auto& arena = self.cast<const Arena&>();
-            py::ssize_t bytes = dtype.itemsize();
-            for (const auto n : shape) bytes *= n;
-            if (offset < 0 || bytes < 0 || static_cast<std::size_t>(offset + bytes) > arena.size())
+            const py::ssize_t bytes = bytes_of(shape, dtype);
+            const auto size = static_cast<py::ssize_t>(arena.size());
+            if (offset < 0 || bytes < 0 || offset > size || bytes > size - offset)
               throw py::value_error("the view leaves the arena");
             return py::array(dtype, shape, arena.data() + offset, self);
           },

@@ -7,6 +7,7 @@ A `Tensor` is a symbol for an array: shape, dtype and physical order are known, 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 Order = tuple[int, ...]
+
+LARGEST = 1 << 47  # bytes: beyond what a process can address, and far from where sums of int64 overflow
 
 
 class Spec(NamedTuple):
@@ -129,7 +132,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -291,6 +294,9 @@ class Graph:
             self.random_ops += 1
             node.cells = {**cells, "key": Cell(random_key)}
         node.outputs = tuple(Tensor(self, s, node, i, self._name(op.name)) for i, s in enumerate(specs))
+        for t in node.outputs:
+            if t.nbytes > LARGEST:
+                raise ValueError(f"{op.name}: the result would have shape {t.shape}: more bytes than a process can address")
         self.nodes.append(node)
         return node
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Place:
         self.offset = offset
 
 
-Arg = Union[Tensor, Buffer, Cell, Place, None]
+Arg = Tensor | Buffer | Cell | Place | None
 
 
 class Call:
@@ -85,9 +85,7 @@ class Lowering:
         for t in graph.constants:
             self._new_slot(t)
         for i, node in enumerate(graph.nodes):
-            for t in node.inputs:
-                if t is not None:
-                    self._uses[t] = i
+            self._uses.update({t: i for t in node.inputs if t is not None})
         for t in graph.outputs:
             self._uses[t] = len(graph.nodes)
 
@@ -102,7 +100,8 @@ class Lowering:
     def run(self) -> None:
         """Lowers every node; outputs of the graph that own their storage get slots."""
         outputs = set(self.graph.outputs)
-        for self._at, node in enumerate(self.graph.nodes):
+        for i, node in enumerate(self.graph.nodes):
+            self._at = i
             for t in node.outputs:
                 if t in outputs:
                     self._new_slot(t)
