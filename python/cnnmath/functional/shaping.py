@@ -205,12 +205,15 @@ def _check_edges(x: Tensor, pad: Any, amounts: list[tuple[int, int]], mode: str)
         )
     if any(n == 0 for n in x.shape[1 if x.ndim == dims + 2 else 0 :]):
         raise ValueError(f"pad: mode {mode} expects dims of size > 0 beside the batch (input: {x.shape})")
+    sizes = [n + a + b for n, (a, b) in zip(x.shape, amounts)][-dims:]
+    if mode != "circular" and not any(sizes):  # a single empty dim is allowed, as in PyTorch
+        raise ValueError(f"pad: {tuple(pad)} leaves nothing (input: {x.shape})")
     for d, (a, b) in enumerate(amounts):
         n = x.shape[d]
         if not a and not b:
             continue
-        if n + min(a, 0) + min(b, 0) < 0 or n + a + b < 1:
-            raise ValueError(f"pad: {(a, b)} leaves nothing of dim {d} (input: {x.shape})")
+        if n + a + b < 0 or (mode != "replicate" and n + min(a, 0) + min(b, 0) < 0):
+            raise ValueError(f"pad: {(a, b)} takes more than there is of dim {d} (input: {x.shape})")
         # What is read must be there: reflect does not repeat the edge, circular goes around once.
         most = {"reflect": n - 1, "replicate": max(a, b), "circular": n + min(a, 0) + min(b, 0)}[mode]
         if max(a, b) > most:
