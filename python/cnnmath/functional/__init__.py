@@ -5,7 +5,9 @@ Each takes NumPy arrays and gives NumPy arrays; inside a traced function they ta
 
 from .activations import leaky_relu, relu, sigmoid, tanh
 from .arithmetic import add, div, mul, neg, sub
+from .conv import conv2d
 from .dropout import dropout
+from .linear import linear
 from .losses import cross_entropy, mse_loss
 from .normalization import batch_norm
 from .pooling import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, max_pool2d
@@ -20,11 +22,13 @@ __all__ = [
     "avg_pool2d",
     "batch_norm",
     "cat",
+    "conv2d",
     "cross_entropy",
     "div",
     "dropout",
     "flatten",
     "leaky_relu",
+    "linear",
     "log_softmax",
     "max_pool2d",
     "mean",

@@ -1,0 +1,269 @@
+"""Convolution in two dimensions and its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+from ..graph.ir import Node, Op, Shape, Spec, Tensor, apply, as_tensor
+from ..planner.eager import function
+from ..planner.lowering import Lowering
+from ._checks import floating
+from ._moves import in_order, reshape_op
+from .activations import relu_grad
+from .linear import column_sums_op
+
+Grads = Sequence["Tensor | None"]
+Pair = tuple[int, int]
+
+IMAGES = (0, 2, 3, 1)  # NHWC
+WEIGHTS = (2, 3, 1, 0)  # [kh][kw][in][out]
+
+
+class Geometry(NamedTuple):
+    """How the kernel moves over the image; pairs are (vertical, horizontal)."""
+
+    stride: Pair
+    padding: tuple[int, int, int, int]  # left, right, top, bottom
+    dilation: Pair
+    groups: int
+
+    def output(self, size: Pair, kernel: Pair) -> Pair:
+        """Height and width of the feature map."""
+        left, right, top, bottom = self.padding
+        h, w = (
+            (n + border - d * (k - 1) - 1) // s + 1
+            for n, border, d, k, s in zip(
+                size, (top + bottom, left + right), self.dilation, kernel, self.stride
+            )
+        )
+        return h, w
+
+
+def _fields(x: Shape, weight: Shape, y: Shape, g: Geometry, relu: bool = False) -> dict[str, int]:
+    """The parameters that the kernels share."""
+    (sh, sw), (left, _, top, _), (dh, dw), groups = g
+    return {
+        "n": x[0], "h": x[2], "w": x[3], "c": x[1], "oc": y[1], "oh": y[2], "ow": y[3], "kh": weight[2],
+        "kw": weight[3], "sh": sh, "sw": sw, "dh": dh, "dw": dw, "pt": top, "pl": left, "groups": groups, "relu": relu,
+    }  # fmt: skip
+
+
+def _flops(weight: Shape, y: Shape) -> int:
+    return 2 * prod(weight[1:]) * prod(y)
+
+
+class _Conv2d(Op):
+    """y = act(x * weight + bias); act is relu where `relu` is set."""
+
+    name = "conv2d"
+
+    def infer(
+        self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, relu: bool = False
+    ) -> Spec:
+        size = geometry.output((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]))
+        return Spec((x.shape[0], weight.shape[0], *size), x.dtype, IMAGES)
+
+    def gradient(self, node: Node, grads: Grads, needs: Sequence[bool]) -> Grads:
+        x, weight, _ = node.inputs
+        assert x is not None and weight is not None and grads[0] is not None
+        g = node.attrs["geometry"]
+        dy = in_order(grads[0], IMAGES)
+        if node.attrs.get("relu"):
+            dy = apply(relu_grad, dy, node.output)
+        return (
+            apply(conv2d_grad_input_op, dy, weight, geometry=g, shape=x.shape) if needs[0] else None,
+            apply(conv2d_grad_weight_op, x, dy, geometry=g, shape=weight.shape) if needs[1] else None,
+            apply(column_sums_op, dy) if needs[2] else None,
+        )
+
+    def lower(self, low: Lowering, node: Node) -> None:
+        x, weight, bias = node.inputs
+        assert x is not None and weight is not None
+        y, relu = node.output, bool(node.attrs.get("relu"))
+        fields = _fields(x.shape, weight.shape, y.shape, node.attrs["geometry"], relu)
+        low.call("conv2d", [x, weight, bias, y], **fields)
+
+    def flops(self, node: Node) -> int:
+        weight, bias = node.inputs[1:]
+        assert weight is not None
+        return _flops(weight.shape, node.output.shape) + (bias is not None) * node.output.size
+
+
+class _Conv2dGradInput(Op):
+    """dL/dx from dy = dL/dy: every dy[n, o, i, j] goes back along the weights that it came by."""
+
+    name = "conv2d_grad_input"
+
+    def infer(self, dy: Tensor, weight: Tensor, geometry: Geometry, shape: Shape) -> Spec:
+        return Spec(shape, dy.dtype, IMAGES)
+
+    def gradient(self, node: Node, grads: Grads, needs: Sequence[bool]) -> Grads:
+        dy, weight = node.inputs
+        assert dy is not None and weight is not None and grads[0] is not None
+        v, g = in_order(grads[0], IMAGES), node.attrs["geometry"]
+        return (
+            apply(conv2d_op, v, weight, None, geometry=g) if needs[0] else None,
+            apply(conv2d_grad_weight_op, v, dy, geometry=g, shape=weight.shape) if needs[1] else None,
+        )
+
+    def lower(self, low: Lowering, node: Node) -> None:
+        dy, weight = node.inputs
+        assert dy is not None and weight is not None
+        dx = node.output
+        fields = _fields(dx.shape, weight.shape, dy.shape, node.attrs["geometry"])
+        low.call("conv2d_grad_input", [dy, weight, dx], **fields)
+
+    def flops(self, node: Node) -> int:
+        dy, weight = node.inputs
+        assert dy is not None and weight is not None
+        return _flops(weight.shape, dy.shape)
+
+
+class _Conv2dGradWeight(Op):
+    """dL/dweight[o, c, m, n]: the sum of dy[b, o, i, j] x[b, c, i·s + m·d, j·s + n·d] over b, i, j."""
+
+    name = "conv2d_grad_weight"
+
+    def infer(self, x: Tensor, dy: Tensor, geometry: Geometry, shape: Shape) -> Spec:
+        return Spec(shape, x.dtype, WEIGHTS)
+
+    def gradient(self, node: Node, grads: Grads, needs: Sequence[bool]) -> Grads:
+        x, dy = node.inputs
+        assert x is not None and dy is not None and grads[0] is not None
+        v, g = in_order(grads[0], WEIGHTS), node.attrs["geometry"]
+        return (
+            apply(conv2d_grad_input_op, dy, v, geometry=g, shape=x.shape) if needs[0] else None,
+            apply(conv2d_op, x, v, None, geometry=g) if needs[1] else None,
+        )
+
+    def lower(self, low: Lowering, node: Node) -> None:
+        x, dy = node.inputs
+        assert x is not None and dy is not None
+        dw = node.output
+        fields = _fields(x.shape, dw.shape, dy.shape, node.attrs["geometry"])
+        low.call("conv2d_grad_weight", [x, dy, dw], **fields)
+
+    def flops(self, node: Node) -> int:
+        dy = node.inputs[1]
+        assert dy is not None
+        return _flops(node.output.shape, dy.shape)
+
+
+conv2d_op = _Conv2d()
+conv2d_grad_input_op = _Conv2dGradInput()
+conv2d_grad_weight_op = _Conv2dGradWeight()
+
+
+@function
+def conv2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    """Two-dimensional convolution, as the field calls the cross-correlation of images with kernels.
+
+        y[b, o, i, j] = bias[o] + Σ_c Σ_m Σ_n x[b, c, i·stride + m·dilation, j·stride + n·dilation] weight[o, c, m, n]
+
+    where x is the input with a border of zeros, and the channels o of one group see the channels c of that group only.
+
+    Args:
+        input: float32 or float64, shape (N, C, H, W), or (C, H, W) for one image.
+        weight: shape (O, C / groups, KH, KW).
+        bias: shape (O,), or None.
+        stride: step of the kernel, an int or (vertical, horizontal).
+        padding: width of the border: an int, (vertical, horizontal), (left, right, top, bottom), "valid" (none)
+            or "same" (as much as keeps H and W; stride 1 only; an odd pixel goes to the right and the bottom).
+        dilation: distance of the kernel's taps, an int or (vertical, horizontal).
+        groups: number of groups; C and O are multiples of it.
+
+    Returns:
+        y, shape (N, O, H', W') or (O, H', W'), with H' = (H + top + bottom - dilation·(KH - 1) - 1) // stride + 1.
+
+    Raises:
+        ValueError: shapes or values do not fit. TypeError: dtypes differ or are not floating.
+
+    The worked example, an image whose rows are 4 3 2 1 0 under a kernel whose rows are 1 0 -1:
+
+    >>> import numpy as np, cnnmath
+    >>> image = np.tile([4.0, 3.0, 2.0, 1.0, 0.0], (1, 1, 5, 1))
+    >>> kernel = np.tile([1.0, 0.0, -1.0], (1, 1, 3, 1))
+    >>> cnnmath.functional.conv2d(image, kernel)[0, 0].tolist()
+    [[6.0, 6.0, 6.0], [6.0, 6.0, 6.0], [6.0, 6.0, 6.0]]
+    """
+    x, w = as_tensor(input), as_tensor(weight)
+    b = None if bias is None else as_tensor(bias)
+    floating("conv2d", input=x, weight=w, bias=b)
+    if x.ndim not in (3, 4):
+        raise ValueError(f"conv2d: input expects shape (N, C, H, W) or (C, H, W), got {x.shape}")
+    if w.ndim != 4:
+        raise ValueError(f"conv2d: weight expects shape (O, C / groups, KH, KW), got {w.shape}")
+    kernel = (w.shape[2], w.shape[3])
+    geometry = _geometry(stride, padding, dilation, groups, kernel)
+    _check(x.shape, w.shape, None if b is None else b.shape, geometry)
+    images = x if x.ndim == 4 else apply(reshape_op, x, shape=(1, *x.shape))
+    y = apply(conv2d_op, in_order(images, IMAGES), in_order(w, WEIGHTS), b, geometry=geometry)
+    return y if x.ndim == 4 else apply(reshape_op, y, shape=y.shape[1:])
+
+
+def _geometry(stride: Any, padding: Any, dilation: Any, groups: Any, kernel: Pair) -> Geometry:
+    steps = _pair("stride", stride, 1)
+    apart = _pair("dilation", dilation, 1)
+    if isinstance(groups, bool) or not hasattr(groups, "__index__"):
+        raise TypeError(f"conv2d: groups expects an int, got {groups!r}")
+    if groups < 1:
+        raise ValueError(f"conv2d: groups expects a positive number, got {groups}")
+    if isinstance(padding, str):
+        if padding not in ("same", "valid"):
+            raise ValueError(f'conv2d: padding expects numbers, "same" or "valid", got {padding!r}')
+        if padding == "same" and steps != (1, 1):
+            raise ValueError(f'conv2d: padding "same" expects stride 1, got {steps}')
+        total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(apart, kernel)]
+        top, left = total[0] // 2, total[1] // 2
+        border = (left, total[1] - left, top, total[0] - top)
+    elif isinstance(padding, (tuple, list)) and len(padding) == 4:
+        first, second = _pair("padding", padding[:2], 0), _pair("padding", padding[2:], 0)
+        border = (*first, *second)
+    else:
+        vertical, horizontal = _pair("padding", padding, 0)
+        border = (horizontal, horizontal, vertical, vertical)
+    return Geometry(steps, border, apart, groups.__index__())
+
+
+def _pair(name: str, value: Any, least: int) -> Pair:
+    """(vertical, horizontal) from an int, or one or two of them."""
+    values = list(value) if isinstance(value, (tuple, list)) else [value]
+    if any(isinstance(v, bool) or not hasattr(v, "__index__") for v in values):
+        raise TypeError(f"conv2d: {name} expects ints, got {value!r}")
+    if len(values) not in (1, 2):
+        also = " or (left, right, top, bottom)" if name == "padding" else ""
+        raise ValueError(f"conv2d: {name} expects an int or (vertical, horizontal){also}, got {value!r}")
+    first, last = values[0].__index__(), values[-1].__index__()
+    if min(first, last) < least:
+        raise ValueError(f"conv2d: {name} expects numbers >= {least}, got {value!r}")
+    return first, last
+
+
+def _check(x: Shape, weight: Shape, bias: Shape | None, g: Geometry) -> None:
+    shapes = f"(input: {x}, weight: {weight}" + (f", groups: {g.groups})" if g.groups > 1 else ")")
+    channels = x[-3]
+    if weight[0] % g.groups:
+        raise ValueError(f"conv2d: groups expects a divisor of the {weight[0]} output channels {shapes}")
+    if weight[1] * g.groups != channels:
+        raise ValueError(
+            f"conv2d: weight expects {weight[1] * g.groups} input channels, input has {channels} {shapes}"
+        )
+    if bias is not None and bias != (weight[0],):
+        raise ValueError(f"conv2d: bias expects shape ({weight[0]},), got {bias} {shapes}")
+    if 0 in weight or 0 in x[-3:]:
+        raise ValueError(f"conv2d: expected at least one channel, one output and one pixel {shapes}")
+    if min(g.output((x[-2], x[-1]), (weight[2], weight[3]))) < 1:
+        left, right, top, bottom = g.padding
+        size = (x[-2] + top + bottom, x[-1] + left + right)
+        reach = tuple(d * (k - 1) + 1 for d, k in zip(g.dilation, weight[2:]))
+        raise ValueError(f"conv2d: the kernel reaches over {reach}, the padded input has {size} {shapes}")
