@@ -179,7 +179,9 @@ def test_variable_refuses() -> None:
     v = Variable(np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match=r"assign: expected shape \(2, 3\), got \(3, 2\)"):
         v.assign(np.zeros((3, 2), np.float32))
-    with pytest.raises(TypeError, match=r"assign: expected dtype float32, got float64; cast it with \.astype"):
+    with pytest.raises(
+        TypeError, match=r"assign: expected dtype float32, got float64; cast it with \.astype"
+    ):
         v.assign(np.zeros((2, 3)))
     v.assign([[1, 2, 3], [4, 5, 6]])
     assert v.data.tolist() == [[1, 2, 3], [4, 5, 6]]
