@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .kernel import KernelCall, aligned, build
-from .peers import add_arguments, installed
-from .race import Runner, race
+from .peak import with_peak
+from .race import Runner, add_arguments, installed, race
 from .report import Row, report
 from .session import Session, sampled
 
@@ -157,11 +157,3 @@ def main(arguments: list[str]) -> None:
             measured = race(runners, options.threads, options.rounds, options.seconds, TOLERANCE)
             rows += [{"layer": layer, "pass": which} | row for row in measured]
     report("conv", with_peak(rows, options.threads), options.threads, options.json)
-
-
-def with_peak(rows: list[Row], threads: int, dtype: str = "f32") -> list[Row]:
-    """Adds the fraction of the peak, measured now."""
-    from .peak import peak
-
-    most = peak(dtype, threads)
-    return [row | {"of peak": row["GFLOP/s"] / most} for row in rows]

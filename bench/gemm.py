@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .conv import with_peak
 from .kernel import DTYPES, KernelCall, aligned, build
-from .peers import add_arguments, installed
-from .race import Runner, race
+from .peak import with_peak
+from .race import Runner, add_arguments, installed, race
 from .report import Row, report
 from .session import Session, sampled
 

@@ -12,7 +12,7 @@ from .kernel import DTYPES, KernelCall, aligned, build
 from .report import Row, report
 from .session import Session
 
-ROUNDS = 400_000  # of an FMA loop: some milliseconds
+ROUNDS = 2_000_000  # of an FMA loop: some milliseconds
 
 
 def fma_session(dtype: str, threads: int) -> Session:
@@ -57,6 +57,12 @@ def best(session: Session, runs: int) -> float:
 def peak(dtype: str, threads: int, runs: int = 30) -> float:
     """GFLOP/s."""
     return best(fma_session(dtype, threads), runs) / 1e9
+
+
+def with_peak(rows: list[Row], threads: int, dtype: str = "f32") -> list[Row]:
+    """Adds the fraction of the peak, measured now."""
+    most = peak(dtype, threads)
+    return [row | {"of peak": row["GFLOP/s"] / most} for row in rows]
 
 
 def main(arguments: list[str]) -> None:

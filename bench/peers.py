@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
 
 from .networks import NETWORKS
-from .race import Runner, race
+from .peak import with_peak
+from .race import Runner, add_arguments, installed, race
 from .report import Row, report
 
 TOLERANCE = {"train": 2e-3, "infer": 2e-4}  # steps amplify rounding
-
-
-def add_arguments(parser: argparse.ArgumentParser, libraries: list[str], seconds: float = 1.0) -> None:
-    """What all races have in common."""
-    parser.add_argument("--libraries", nargs="+", default=libraries, help="the first measures the others")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7, help="measurements of each library")
-    parser.add_argument("--seconds", type=float, default=seconds, help="of each measurement")
-    parser.add_argument("--json", metavar="FILE", help="also write the rows there")
 
 
 def add_network_arguments(parser: argparse.ArgumentParser, modes: list[str]) -> None:
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--modes", nargs="+", choices=["train", "infer"], default=modes)
     parser.add_argument("--batch", type=int, help="instead of each network's own")
-
-
-def installed(libraries: list[str]) -> list[str]:
-    """Those that can be imported: "torch-channels_last" is a way of using torch."""
-    return [library for library in libraries if find_spec(library.split("-")[0])]
 
 
 def measure(case: str, options: argparse.Namespace) -> None:
@@ -45,7 +31,7 @@ def measure(case: str, options: argparse.Namespace) -> None:
             for row in race(runners, options.threads, options.rounds, options.seconds, TOLERANCE[mode]):
                 label = {"network": name, "mode": mode, "batch": batch}
                 rows.append(label | row | {"images/s": 1e3 * batch / row["ms"]})
-    report(case, rows, options.threads, options.json)
+    report(case, with_peak(rows, options.threads), options.threads, options.json)
 
 
 def main(arguments: list[str]) -> None:

@@ -6,6 +6,7 @@ speed drifts.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -107,3 +109,17 @@ def race(runners: list[Runner], threads: int, rounds: int, seconds: float, toler
             "time / first": statistics.median(ratios),
         }
     return rows
+
+
+def add_arguments(parser: argparse.ArgumentParser, libraries: list[str], seconds: float = 1.0) -> None:
+    """What all races have in common."""
+    parser.add_argument("--libraries", nargs="+", default=libraries, help="the first measures the others")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each library")
+    parser.add_argument("--seconds", type=float, default=seconds, help="of each measurement")
+    parser.add_argument("--json", metavar="FILE", help="also write the rows there")
+
+
+def installed(libraries: list[str]) -> list[str]:
+    """Those that can be imported: "torch-channels_last" is a way of using torch."""
+    return [library for library in libraries if find_spec(library.split("-")[0])]

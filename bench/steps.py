@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from .peers import add_arguments, add_network_arguments, measure
+from .peers import add_network_arguments, measure
+from .race import add_arguments
 
 
 def main(arguments: list[str]) -> None:
