@@ -32,7 +32,10 @@ def values_and_gradients(fn: Callable[..., Any], *arrays: Array, seed: int = 0) 
 
 
 def same_bits_on_any_threads(
-    threads: Callable[[int], None], fn: Callable[..., Any], *arrays: Array, counts: Sequence[int] = (1, 2, 3, 5)
+    threads: Callable[[int], None],
+    fn: Callable[..., Any],
+    *arrays: Array,
+    counts: Sequence[int] = (1, 2, 3, 5),
 ) -> None:
     """Runs value and gradients on several thread counts and compares them bit for bit."""
     first: list[bytes] | None = None

@@ -35,7 +35,9 @@ def test_values_and_gradients(name: str, dtype: Any, shape: tuple[int, ...], see
     v = np.asarray(rng.normal(0, 1, shape), dtype)
     out, pullback = cnnmath.vjp(ours, x)
     close(out, forward(x), 8)
-    close(pullback(v)[0], backward(v, x), 16, atol=16 * float(np.finfo(dtype).eps))  # 1 - y² cancels near y = ±1
+    close(
+        pullback(v)[0], backward(v, x), 16, atol=16 * float(np.finfo(dtype).eps)
+    )  # 1 - y² cancels near y = ±1
 
 
 @pytest.mark.parametrize("name", OPS)
@@ -66,9 +68,13 @@ def test_accuracy(name: str, dtype: Any, rng: np.random.Generator) -> None:
     """Within 3 units in the last place of the exact value, from tiny arguments to saturation."""
     if np.finfo(np.longdouble).nmant < 60:
         pytest.skip("no wider floats to compare with")
-    x = np.concatenate([
-        rng.uniform(-1, 1, 40000), rng.uniform(-30, 30, 40000), rng.normal(0, 1, 20000) * 10.0 ** rng.uniform(-30, 2, 20000),
-    ]).astype(dtype)  # fmt: skip
+    x = np.concatenate(
+        [
+            rng.uniform(-1, 1, 40000),
+            rng.uniform(-30, 30, 40000),
+            rng.normal(0, 1, 20000) * 10.0 ** rng.uniform(-30, 2, 20000),
+        ]
+    ).astype(dtype)
     wide = x.astype(np.longdouble)
     exact = np.tanh(wide) if name == "tanh" else 1 / (1 + np.exp(-wide))
     normal = np.abs(exact) > np.finfo(dtype).tiny
@@ -85,7 +91,9 @@ def test_threads(name: str, threads: Any, rng: np.random.Generator) -> None:
 def test_strides(name: str, rng: np.random.Generator) -> None:
     x = rng.normal(0, 1, (2, 3, 4, 5))
     np.testing.assert_array_equal(OPS[name][0](strided(x)), OPS[name][0](x))
-    np.testing.assert_array_equal(OPS[name][0](x.transpose(3, 1, 0, 2)), OPS[name][0](x).transpose(3, 1, 0, 2))
+    np.testing.assert_array_equal(
+        OPS[name][0](x.transpose(3, 1, 0, 2)), OPS[name][0](x).transpose(3, 1, 0, 2)
+    )
 
 
 def test_slope() -> None:

@@ -62,9 +62,16 @@ def test_alpha(name: str, alpha: float) -> None:
 def test_numbers(dtype: Any) -> None:
     x = np.array([1.0, -2.0, 4.0], dtype)
     for got, expected in [
-        (F.add(x, 2), x + 2), (F.add(2, x), 2 + x), (F.sub(x, 2.5), x - 2.5), (F.sub(2.5, x), 2.5 - x),
-        (F.mul(x, 3), x * 3), (F.mul(True, x), x), (F.div(x, 2), x / 2), (F.div(2, x), 2 / x), (F.neg(x), -x),
-    ]:  # fmt: skip
+        (F.add(x, 2), x + 2),
+        (F.add(2, x), 2 + x),
+        (F.sub(x, 2.5), x - 2.5),
+        (F.sub(2.5, x), 2.5 - x),
+        (F.mul(x, 3), x * 3),
+        (F.mul(True, x), x),
+        (F.div(x, 2), x / 2),
+        (F.div(2, x), 2 / x),
+        (F.neg(x), -x),
+    ]:
         np.testing.assert_array_equal(got, expected)
         assert got.dtype == dtype
     assert F.add(1, 2).dtype == np.float32
@@ -72,14 +79,26 @@ def test_numbers(dtype: Any) -> None:
     assert F.add(x, np.array(2, np.float32)).dtype == dtype
 
 
-@pytest.mark.parametrize("fn", [lambda x: F.sub(2.0, x), lambda x: F.div(2.0, x), lambda x: F.div(x, 3.0), F.neg,
-                                lambda x: F.mul(x, x), lambda x: F.add(x, 1.0), lambda x: F.mul(x, -2.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: F.sub(2.0, x),
+        lambda x: F.div(2.0, x),
+        lambda x: F.div(x, 3.0),
+        F.neg,
+        lambda x: F.mul(x, x),
+        lambda x: F.add(x, 1.0),
+        lambda x: F.mul(x, -2.0),
+    ],
+)
 def test_gradcheck_with_numbers(fn: Any, rng: np.random.Generator) -> None:
     assert cnnmath.gradcheck(fn, [rng.uniform(0.5, 2, (3, 5))])
 
 
 @pytest.mark.parametrize("name", [*OPS, "div"])
-@pytest.mark.parametrize("shapes", [((2, 3, 4, 5), (3, 1, 1)), ((5,), (2, 3, 1, 5)), ((), (4,)), ((2, 1, 3), (1, 4, 1))])
+@pytest.mark.parametrize(
+    "shapes", [((2, 3, 4, 5), (3, 1, 1)), ((5,), (2, 3, 1, 5)), ((), (4,)), ((2, 1, 3), (1, 4, 1))]
+)
 def test_gradcheck(name: str, shapes: Any, rng: np.random.Generator) -> None:
     assert cnnmath.gradcheck(getattr(F, name), [rng.uniform(0.5, 2, s) for s in shapes])
 
@@ -91,7 +110,9 @@ def test_orders_mix(rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(F.sub(x, b), a - b)
 
 
-@pytest.mark.parametrize("shapes", [((64, 3, 33, 31), (3, 1, 1)), ((40000, 10), (10,)), ((300, 1), (1, 301)), ((200, 7, 30), ())])
+@pytest.mark.parametrize(
+    "shapes", [((64, 3, 33, 31), (3, 1, 1)), ((40000, 10), (10,)), ((300, 1), (1, 301)), ((200, 7, 30), ())]
+)
 def test_threads(shapes: Any, threads: Any, rng: np.random.Generator) -> None:
     arrays = [np.asarray(rng.normal(0, 1, s), np.float32) for s in shapes]
     same_bits_on_any_threads(threads, F.mul, *arrays)

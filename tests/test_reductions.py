@@ -17,13 +17,20 @@ from cnnmath.functional.reductions import sum_abs, sum_squares
 
 from .checks import FLOATS, close, same_bits_on_any_threads, strided
 
-OPS = {"sum": (F.sum, reference.sum, reference.sum_backward), "mean": (F.mean, reference.mean, reference.mean_backward)}
+OPS = {
+    "sum": (F.sum, reference.sum, reference.sum_backward),
+    "mean": (F.mean, reference.mean, reference.mean_backward),
+}
 
 
 @st.composite
 def cases(draw: Any) -> tuple[tuple[int, ...], Any]:
     shape = draw(hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=9))
-    dims = st.lists(st.integers(-len(shape), len(shape) - 1), unique_by=lambda d: d % len(shape)) if shape else st.just([])
+    dims = (
+        st.lists(st.integers(-len(shape), len(shape) - 1), unique_by=lambda d: d % len(shape))
+        if shape
+        else st.just([])
+    )
     return shape, draw(st.one_of(st.none(), dims.map(tuple)))
 
 
@@ -42,10 +49,22 @@ def test_values_and_gradients(name: str, case: Any, keepdim: bool, dtype: Any, s
 
 
 LARGE = [
-    ((300000,), None), ((3, 100003), 1), ((100003, 3), 0), ((100003, 17), 0), ((50021, 64), 0), ((700, 1000), 0), ((700, 1000), 1),
-    ((16, 20, 30, 31), (0, 2, 3)), ((16, 20, 30, 31), 1), ((16, 20, 30, 31), (2, 3)), ((4, 50, 60, 7), 2), ((4, 50, 60, 7), 0),
-    ((16, 9, 999), (0, 2)), ((2, 70000), 0), ((5, 6, 7, 8, 9), (1, 3)),
-]  # fmt: skip
+    ((300000,), None),
+    ((3, 100003), 1),
+    ((100003, 3), 0),
+    ((100003, 17), 0),
+    ((50021, 64), 0),
+    ((700, 1000), 0),
+    ((700, 1000), 1),
+    ((16, 20, 30, 31), (0, 2, 3)),
+    ((16, 20, 30, 31), 1),
+    ((16, 20, 30, 31), (2, 3)),
+    ((4, 50, 60, 7), 2),
+    ((4, 50, 60, 7), 0),
+    ((16, 9, 999), (0, 2)),
+    ((2, 70000), 0),
+    ((5, 6, 7, 8, 9), (1, 3)),
+]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -106,7 +125,10 @@ def test_errors(name: str) -> None:
 @pytest.mark.parametrize("n", [0, 1, 17, 20481, 100003])
 def test_penalties(n: int, dtype: Any, threads: Any, rng: np.random.Generator) -> None:
     x = rng.normal(0, 1, n).astype(dtype)
-    for op, value, slope in ((sum_squares, np.sum(x.astype(np.float64) ** 2), 2 * x), (sum_abs, np.sum(np.abs(x), dtype=float), np.sign(x))):
+    for op, value, slope in (
+        (sum_squares, np.sum(x.astype(np.float64) ** 2), 2 * x),
+        (sum_abs, np.sum(np.abs(x), dtype=float), np.sign(x)),
+    ):
         fn = cnnmath.planner.eager.function(lambda x, op=op: op(x, 0.5))
         out, pullback = cnnmath.vjp(fn, x)
         close(out, np.asarray(0.5 * value, dtype), 8)

@@ -16,6 +16,7 @@ struct Combined {
     group = group + v;
     if (++count == 64) put_away();
   }
+  CNNMATH_INLINE A sum() const { return total + group; }
   CNNMATH_INLINE void put_away() {
     total = total + group;
     group = A{};

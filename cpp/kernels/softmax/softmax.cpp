@@ -2,6 +2,7 @@
 
 #include "simd/loops.h"
 #include "simd/math.h"
+#include "simd/sums.h"
 
 namespace cnnmath::CNNMATH_ISA {
 namespace {
@@ -67,21 +68,21 @@ struct Softmax {
   static void forward(const A& a, const T* x, T* y) {
     const T low = static_cast<T>(-__builtin_inf());
     const Vec<T> m = line_max(a, x);
-    Vec<T> s = zero<T>();
+    Combined<Vec<T>> s{};
     for (int64_t i = 0; i < a.n; i += A::step) {
       const Vec<T> e = exp_nonpositive(a.get(x, i, low) - m);
-      s = s + e;
+      s.add(e);
       a.put(y, i, e);
     }
-    const Vec<T> r = set1<T>(1) / a.total(s);
+    const Vec<T> r = set1<T>(1) / a.total(s.sum());
     for (int64_t i = 0; i < a.n; i += A::step) a.put(y, i, a.get(y, i, 0) * r);
   }
   template <class T, class A>
   static void backward(const A& a, const T* dy, const T* y, T* dx) {
-    Vec<T> s = zero<T>();
-    for (int64_t i = 0; i < a.n; i += A::step) s = fma(a.get(dy, i, 0), a.get(y, i, 0), s);
-    s = a.total(s);
-    for (int64_t i = 0; i < a.n; i += A::step) a.put(dx, i, a.get(y, i, 0) * (a.get(dy, i, 0) - s));
+    Combined<Vec<T>> s{};
+    for (int64_t i = 0; i < a.n; i += A::step) s.add(a.get(dy, i, 0) * a.get(y, i, 0));
+    const Vec<T> t = a.total(s.sum());
+    for (int64_t i = 0; i < a.n; i += A::step) a.put(dx, i, a.get(y, i, 0) * (a.get(dy, i, 0) - t));
   }
 };
 
@@ -90,17 +91,17 @@ struct LogSoftmax {
   static void forward(const A& a, const T* x, T* y) {
     const T low = static_cast<T>(-__builtin_inf());
     const Vec<T> m = line_max(a, x);
-    Vec<T> s = zero<T>();
-    for (int64_t i = 0; i < a.n; i += A::step) s = s + exp_nonpositive(a.get(x, i, low) - m);
-    const Vec<T> l = log(a.total(s));
+    Combined<Vec<T>> s{};
+    for (int64_t i = 0; i < a.n; i += A::step) s.add(exp_nonpositive(a.get(x, i, low) - m));
+    const Vec<T> l = log(a.total(s.sum()));
     for (int64_t i = 0; i < a.n; i += A::step) a.put(y, i, (a.get(x, i, 0) - m) - l);
   }
   template <class T, class A>
   static void backward(const A& a, const T* dy, const T* y, T* dx) {
-    Vec<T> s = zero<T>();
-    for (int64_t i = 0; i < a.n; i += A::step) s = s + a.get(dy, i, 0);
-    s = a.total(s);
-    for (int64_t i = 0; i < a.n; i += A::step) a.put(dx, i, fnma(exp(a.get(y, i, 0)), s, a.get(dy, i, 0)));
+    Combined<Vec<T>> s{};
+    for (int64_t i = 0; i < a.n; i += A::step) s.add(a.get(dy, i, 0));
+    const Vec<T> t = a.total(s.sum());
+    for (int64_t i = 0; i < a.n; i += A::step) a.put(dx, i, fnma(exp(a.get(y, i, 0)), t, a.get(dy, i, 0)));
   }
 };
 
