@@ -55,10 +55,20 @@ def _cnnmath(name: str, batch: int, mode: str, threads: int) -> Steps:
     state.update(initial_state(name))
     model.load_state_dict(state)
     x, target = data(name, batch)
+    model.train(mode == "train")
+
+    def infer() -> Array:
+        return np.asarray(model(x))
+
+    if mode == "infer":
+        return _no_training, infer, build()
     optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
     trainer = cnnmath.Trainer(model, optimizer, losses.CrossEntropyLoss())
-    model.train(mode == "train")
-    return lambda: trainer.train_step(x, target), lambda: np.asarray(model(x)), build()
+    return lambda: float(trainer.train_step(x, target)), infer, build()
+
+
+def _no_training() -> float:
+    raise RuntimeError("this session only infers")
 
 
 def _torch(

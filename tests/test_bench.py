@@ -88,6 +88,13 @@ def test_networks_agree_with_torch(name, mode):
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["lenet5", "mnist_cnn", "resnet20"])
+def test_networks_of_cnnmath_agree(name, threads):
+    threads(2)
+    ours, theirs = (network_session(library, name, "infer", 4, 2).answers for library in ("cnnmath", "numpy"))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
+
+
 def test_sizes_of_the_networks():
     """Multiply-adds and parameters as published: ResNet-20 has 0.27 M, ResNet-18 11.7 M and 1.8 G multiply-adds."""
     assert sum(v.size for k, v in initial_state("lenet5").items()) == 61706
