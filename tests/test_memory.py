@@ -1,7 +1,8 @@
-"""The arena's layout: no two live buffers overlap, few bytes are lost, and the figure that a plan tells is what it takes."""
+"""The arena's layout: live buffers never overlap, few bytes are lost, and a plan's figure is what a run takes."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -53,7 +54,7 @@ def test_live_buffers_never_overlap(calls: list[Call]) -> None:
     total = memory.assign(calls)
     life = arena_buffers(calls)
     for b, (first, last) in life.items():
-        assert b.offset % memory.ALIGNMENT == 0 and 0 <= b.offset and b.offset + b.nbytes <= total
+        assert b.offset % memory.ALIGNMENT == 0 and b.offset >= 0 and b.offset + b.nbytes <= total
         for other, (other_first, other_last) in life.items():
             if other is not b and other_first <= last and first <= other_last and b.nbytes and other.nbytes:
                 assert b.offset + b.nbytes <= other.offset or other.offset + other.nbytes <= b.offset
@@ -73,7 +74,7 @@ def test_layout_is_not_wasteful(calls: list[Call]) -> None:
 
 def test_a_chain_needs_two_buffers() -> None:
     buffers = [Buffer(1000) for _ in range(10)]
-    assert memory.assign([call(a, b) for a, b in zip(buffers, buffers[1:])]) == 2 * 1024
+    assert memory.assign([call(a, b) for a, b in itertools.pairwise(buffers)]) == 2 * 1024
 
 
 def test_a_chain_of_ops_in_place_needs_no_more() -> None:

@@ -65,7 +65,7 @@ OURS = {name: getattr(F, name) for name in IN_NUMPY}
 def test_sharing_memory_never_changes_a_result(
     expression: tuple[list[tuple[str, int, int]], list[int]], seed: int
 ) -> None:
-    """Buffers are taken over, aliased and used again: whatever the graph, values are NumPy's, inputs stay as they were."""
+    """Buffers are taken over, aliased, used again: whatever the graph, values are NumPy's, inputs stay as they were."""
     ops, wanted = expression
     rng = np.random.default_rng(seed)
     x, w = rng.uniform(-1, 1, (2, 3)), Variable(rng.uniform(-1, 1, (2, 3)))

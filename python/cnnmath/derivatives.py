@@ -63,6 +63,9 @@ def vjp(fn: Callable[..., Any], *arrays: Any) -> tuple[Any, Callable[[Any], tupl
         part.variables = {v: t for v, t in graph.variables.items() if t in used}
         part.constants = {t: a for t, a in graph.constants.items() if t in used}
     values = Plan(forward)(*inputs)
+    # The backward pass may come after the caller has changed an array: what it reads is kept as it is now.
+    needed = set(read)
+    saved = [np.array(x) if t in needed else x for x, t in zip(inputs, graph.inputs)]
     out, kept = values[: len(outputs)], values[len(outputs) :]
     plan: list[Plan] = []
 
@@ -70,7 +73,7 @@ def vjp(fn: Callable[..., Any], *arrays: Any) -> tuple[Any, Callable[[Any], tupl
         given = _cotangents(cotangent, outputs)
         if not plan:
             plan.append(Plan(backward))
-        found = iter(plan[0](*inputs, *given, *kept))
+        found = iter(plan[0](*saved, *given, *kept))
         result: list[np.ndarray | None] = []
         for symbol in symbols:
             if symbol.dtype.kind != "f":
