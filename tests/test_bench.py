@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-import cnnmath.reference as ref
 import numpy as np
 import pytest
+
+import cnnmath.reference as ref
 
 ROOT = Path(__file__).parent.parent
 if not (ROOT / "bench").exists():
