@@ -71,7 +71,7 @@ def test_empty() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match="unknown nonlinearity 'cube'"):
         init.kaiming_normal((2, 2), nonlinearity="cube")
-    with pytest.raises(ValueError, match="expected \"fan_in\" or \"fan_out\", got 'fan'"):
+    with pytest.raises(ValueError, match='expected "fan_in" or "fan_out", got \'fan\''):
         init.kaiming_normal((2, 2), mode="fan")
     with pytest.raises(TypeError, match=r"generator: expected a numpy.random.Generator"):
         init.normal((2,), generator="0")

@@ -32,7 +32,9 @@ def test_batches_add_up(rng: np.random.Generator) -> None:
     ):
         for cut in (slice(0, 20), slice(20, 21), slice(21, 50)):
             metric.update(logits[cut], targets[cut])
-        whole = type(metric)(4) if isinstance(metric, metrics.ConfusionMatrix) else metrics.by_name(metric.name)
+        whole = (
+            type(metric)(4) if isinstance(metric, metrics.ConfusionMatrix) else metrics.by_name(metric.name)
+        )
         whole.update(logits, targets)
         np.testing.assert_array_equal(metric.compute(), whole.compute())
         metric.reset()
@@ -82,7 +84,7 @@ def test_regression_metrics() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match="expected \"accuracy\", \"top5\".*got 'topless'"):
+    with pytest.raises(ValueError, match='expected "accuracy", "top5".*got \'topless\''):
         metrics.by_name("topless")
     with pytest.raises(ValueError, match="k expects an int of at least 1, got 0"):
         metrics.TopKAccuracy(0)

@@ -71,7 +71,9 @@ def test_choice_of_parameters() -> None:
     np.testing.assert_allclose(penalty(net), squares(bias), rtol=1e-12)
     by_name = L2(1.0, params=lambda name, p: name.startswith("2."))
     np.testing.assert_allclose(by_name(net), squares(net[2].weight, bias), rtol=1e-12)
-    np.testing.assert_allclose(L2(1.0, params=net[2].parameters())(net), squares(net[2].weight, bias), rtol=1e-12)
+    np.testing.assert_allclose(
+        L2(1.0, params=net[2].parameters())(net), squares(net[2].weight, bias), rtol=1e-12
+    )
     with pytest.raises(ValueError, match=r"the model has no parameters 9\.weight; it has 0\.weight"):
         L2(1.0, params=["9.weight"])(net)
     with pytest.raises(TypeError, match="params expects names and Parameters, got int"):
