@@ -11,7 +11,6 @@ from ..planner.eager import function
 from ..planner.lowering import Lowering
 from ._checks import floating
 from ._moves import in_order, reshape_op
-from .activations import relu_grad
 from .linear import column_sums_op
 
 Grads = Sequence["Tensor | None"]
@@ -58,10 +57,9 @@ class _Conv2d(Op):
     """y = act(x * weight + bias); act is relu where `relu` is set."""
 
     name = "conv2d"
+    fuses_relu = True
 
-    def infer(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, relu: bool = False
-    ) -> Spec:
+    def infer(self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Spec:
         size = geometry.output((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]))
         return Spec((x.shape[0], weight.shape[0], *size), x.dtype, IMAGES)
 
@@ -70,8 +68,6 @@ class _Conv2d(Op):
         assert x is not None and weight is not None and grads[0] is not None
         g = node.attrs["geometry"]
         dy = in_order(grads[0], IMAGES)
-        if node.attrs.get("relu"):
-            dy = apply(relu_grad, dy, node.output)
         return (
             apply(conv2d_grad_input_op, dy, weight, geometry=g, shape=x.shape) if needs[0] else None,
             apply(conv2d_grad_weight_op, x, dy, geometry=g, shape=weight.shape) if needs[1] else None,

@@ -11,7 +11,6 @@ from ..planner.eager import function
 from ..planner.lowering import Lowering
 from ._checks import floating
 from ._moves import expand, reshape_op
-from .activations import relu_grad
 
 Grads = Sequence["Tensor | None"]
 
@@ -20,18 +19,15 @@ class _Matmul(Op):
     """C = act(A B + bias), A stored transposed with `ta`, B with `tb`; act is relu where `relu` is set."""
 
     name = "matmul"
+    fuses_relu = True
 
-    def infer(
-        self, a: Tensor, b: Tensor, bias: Tensor | None, ta: bool, tb: bool, relu: bool = False
-    ) -> Spec:
+    def infer(self, a: Tensor, b: Tensor, bias: Tensor | None, ta: bool, tb: bool) -> Spec:
         return Spec((a.shape[ta], b.shape[not tb]), a.dtype)
 
     def gradient(self, node: Node, grads: Grads, needs: Sequence[bool]) -> Grads:
         a, b, _ = node.inputs
         ta, tb = node.attrs["ta"], node.attrs["tb"]
         dc = grads[0]
-        if node.attrs.get("relu"):
-            dc = apply(relu_grad, dc, node.output)
         da = db = None
         if needs[0]:
             da = matmul(b, dc, tb, True) if ta else matmul(dc, b, False, not tb)
