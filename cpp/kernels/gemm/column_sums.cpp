@@ -35,11 +35,12 @@ template <class T> int64_t scratch(const int64_t*) { return 0; }
 
 namespace {
 
-// NV vectors of columns at `x`, summed over rows of `width`.
+// NV vectors of columns at `x`, summed over rows of `width`: blocks of rows, blocks of blocks, and these.
 template <class T, int NV> void sum_columns(const T* x, int64_t width, int64_t rows, int64_t columns, T* out) {
   constexpr int L = Vec<T>::lanes;
-  Vec<T> total[NV];
-  for (int v = 0; v < NV; ++v) total[v] = zero<T>();
+  Vec<T> total[NV], middle[NV];
+  for (int v = 0; v < NV; ++v) total[v] = middle[v] = zero<T>();
+  int64_t blocks = 0;
   for (int64_t r = 0; r < rows; r += kBlock) {
     Vec<T> sum[NV];
     for (int v = 0; v < NV; ++v) sum[v] = zero<T>();
@@ -47,9 +48,14 @@ template <class T, int NV> void sum_columns(const T* x, int64_t width, int64_t r
     for (int64_t k = r; k < end; ++k)
       for (int v = 0; v < NV; ++v)
         sum[v] = sum[v] + (NV > 1 ? load(x + k * width + v * L) : load_n(x + k * width, columns));
-    for (int v = 0; v < NV; ++v) total[v] = total[v] + sum[v];
+    for (int v = 0; v < NV; ++v) middle[v] = middle[v] + sum[v];
+    if (++blocks % kBlock != 0) continue;
+    for (int v = 0; v < NV; ++v) {
+      total[v] = total[v] + middle[v];
+      middle[v] = zero<T>();
+    }
   }
-  for (int v = 0; v < NV; ++v) store_n(out + v * L, total[v], columns - v * L);
+  for (int v = 0; v < NV; ++v) store_n(out + v * L, total[v] + middle[v], columns - v * L);
 }
 
 }  // namespace
