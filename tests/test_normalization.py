@@ -15,6 +15,8 @@ import cnnmath
 import cnnmath.functional as F
 from cnnmath import reference
 from cnnmath.graph.variable import Variable
+from cnnmath.planner import eager
+from cnnmath.planner.plan import Plan
 
 from .checks import FLOATS, close, same_bits_on_any_threads, strided
 
@@ -127,6 +129,43 @@ def test_threads(
     same_bits_on_any_threads(
         threads, lambda x, w, b: F.batch_norm(x, zeros.copy(), ones.copy(), w, b, training), x, w, b
     )
+
+
+@pytest.mark.parametrize("shortcut", [False, True])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(3, 17, 5, 6), (6, 64, 20, 20)])
+def test_relu_and_shortcut_are_taken_over(
+    shape: tuple[int, ...], training: bool, shortcut: bool, rng: np.random.Generator
+) -> None:
+    """max(bn(x) + r, 0) is one call, and so is its gradient; the same bits as one op after the other."""
+    x, r, v = (rng.standard_normal(shape, np.float32) for _ in range(3))
+    c = shape[1]
+    w, b, mean, var = (rng.uniform(0.5, 2, c).astype(np.float32) for _ in range(4))
+
+    def norm(x: Any, w: Any, b: Any) -> Any:
+        return F.batch_norm(x, mean, var, w, b, training)
+
+    def whole(x: Any, w: Any, b: Any, r: Any) -> Any:
+        z = norm(x, w, b)
+        return F.relu(F.add(z, r) if shortcut else z)
+
+    out, pullback = cnnmath.vjp(whole, x, w, b, r)
+    z, pull_norm = cnnmath.vjp(norm, x, w, b)
+    y = np.maximum(z + r if shortcut else z, 0)
+    np.testing.assert_array_equal(out, y)
+    dz = np.where(y > 0, v, np.float32(0))
+    *grads, dr = pullback(v)
+    for mine, alone in zip(grads, pull_norm(dz)):
+        np.testing.assert_array_equal(mine, alone)
+    np.testing.assert_array_equal(dr, dz if shortcut else 0 * dz)
+    plan = make_plan(lambda x, r: whole(x, w, b, r), x, r)
+    assert [n.op.name for n in plan.graph.nodes if n.op.name != "relayout"] == [
+        "batch_norm" if training else "batch_norm_eval"
+    ]
+
+
+def make_plan(fn: Callable[..., Any], *arrays: Any) -> Plan:
+    return Plan(eager.trace(fn, arrays, {})[0])
 
 
 def test_running_arrays_move_once_a_call() -> None:

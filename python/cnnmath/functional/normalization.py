@@ -27,6 +27,8 @@ class _Training(Op):
     """
 
     name = "batch_norm"
+    fuses_relu = True
+    residual_input = 5
 
     def __init__(self, effect: bool) -> None:
         self.effect = effect
@@ -44,7 +46,7 @@ class _Training(Op):
         x, weight = node.inputs[:2]
         _, mean, invstd = node.outputs
         assert x is not None and grads[0] is not None
-        dx, dweight, dbias = apply(batch_norm_grad, default_layout(grads[0]), x, weight, mean, invstd)
+        dx, dweight, dbias = apply(batch_norm_grad, default_layout(grads[0]), x, weight, mean, invstd, None)
         return dx, dweight, dbias, None, None, None
 
     def lower(self, low: Lowering, node: Node) -> None:
@@ -74,6 +76,8 @@ class _Evaluation(Op):
     """
 
     name = "batch_norm_eval"
+    fuses_relu = True
+    residual_input = 5
 
     def infer(self, x: Tensor, *others: Tensor | None, relu: bool = False) -> Spec:
         return Spec(x.shape, x.dtype)
@@ -85,12 +89,13 @@ class _Evaluation(Op):
         assert x is not None and grads[0] is not None
         eps = node.cells["eps"]
         dy = default_layout(grads[0])
-        dx, dweight, dbias = apply(batch_norm_eval_grad, dy, x, weight, mean, var, cells={"eps": eps})
+        dx, dweight, dbias = apply(batch_norm_eval_grad, dy, x, weight, mean, var, None, cells={"eps": eps})
         return dx, dweight, dbias, None, None, None
 
     def lower(self, low: Lowering, node: Node) -> None:
         x, weight, bias, mean, var, residual = node.inputs
         assert x is not None
+        low.share(node.output, x)
         args = [x, mean, var, weight, bias, node.cells["eps"], residual, node.output]
         low.call("batch_norm_eval", args, **_rows(x), relu=node.attrs.get("relu", False))
 
@@ -101,8 +106,11 @@ class _Evaluation(Op):
 class _Grad(Op):
     """dx, dweight, dbias; see cpp/kernels/norm/norm.h.
 
-    Inputs: dy, x, weight?, mean, and invstd in training, var in evaluation.
+    Inputs: dy, x, weight?, mean, invstd in training or var in evaluation, and y? where a ReLU came behind: dy counts
+    where y > 0 then, and this masked dy is one more output.
     """
+
+    relu_mask_input = 5
 
     def __init__(self, name: str, training: bool) -> None:
         self.name = name
@@ -113,18 +121,22 @@ class _Grad(Op):
         return Spec(x.shape, x.dtype), channels, channels
 
     def lower(self, low: Lowering, node: Node) -> None:
-        dy, x, weight, mean, spread = node.inputs
-        assert x is not None
-        dx, dweight, dbias = (t if low.used(t) else None for t in node.outputs)
-        sums = self.training or dweight is not None or dbias is not None
+        dy, x, weight, mean, spread, y = node.inputs
+        assert dy is not None and x is not None
+        dx, dweight, dbias, *masked = [t if low.used(t) else None for t in node.outputs]
+        dz = masked[0] if masked else None
+        if dz is not None:
+            low.share(dz, dy)
+        elif dx is not None:
+            low.share(dx, dy)
         statistics = [mean, spread, None, None] if self.training else [mean, None, spread, node.cells["eps"]]
         low.call(
             "batch_norm_backward",
-            [dy, x, weight, *statistics, None, dx, dweight, dbias, None],
+            [dy, x, weight, *statistics, y, dx, dweight, dbias, dz],
             **_rows(x),
-            relu=False,
+            relu=y is not None,
             training=self.training,
-            sums=sums,
+            sums=self.training or any(t is not None for t in (dweight, dbias, dz)),
         )
 
     def flops(self, node: Node) -> int:
