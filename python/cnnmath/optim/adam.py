@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from ..functional import updates
 from ..graph.ir import Tensor, item
 from ..graph.variable import Variable
-from ._updates import adam_update
 from .optimizer import Clock, Optimizer, at_least_zero
 
 
@@ -57,7 +57,7 @@ class Adam(Optimizer):
         return bool(group["amsgrad"])
 
     def _emit(self, group: dict[str, Any], clock: Clock, params: list[Variable], grads: list[Tensor]) -> bool:
-        adam_update(
+        updates.adam(
             params,
             grads,
             self._arrays("exp_avg", params),

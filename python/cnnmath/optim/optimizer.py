@@ -124,7 +124,7 @@ class Optimizer:
         """What a plan with this optimizer's update depends on."""
         return (self._version, tuple(map(self._flags, self.param_groups)))
 
-    def update(self, graph: Graph, grads: Mapping[Variable, Tensor]) -> None:
+    def update(self, graph: Graph, grads: Mapping[Any, Tensor]) -> None:
         """Adds the update of each parameter that has a gradient to `graph`.
 
         Args:
@@ -140,11 +140,7 @@ class Optimizer:
                         cohorts.setdefault(self._state[p].clock, []).append(p)
                 for shared, params in cohorts.items():
                     clock = self._own_clock(shared, params)
-                    ticks = False
-                    for dtype in dict.fromkeys(p.dtype for p in params):
-                        alike = [p for p in params if p.dtype == dtype]
-                        ticks = self._emit(group, clock, alike, [_in_order(grads[p], p) for p in alike])
-                    if ticks:
+                    if self._emit(group, clock, params, [grads[p] for p in params]):
                         graph.after_run.append(clock.tick)
         graph.depend(self)
 
@@ -165,8 +161,9 @@ class Optimizer:
             grads: gradients by name of the parameter, as `cnnmath.value_and_grad(fn, model)` gives them (those know
                 their parameters), or a dict that you made. Its names are then looked up among the names that the
                 optimizer was given (`named_parameters()`), else among those that the parameters had in the last
-                walk over a model (`model.parameters()`, `value_and_grad(fn, model)`). Keys may be Parameters too. A parameter without a gradient is left as it is; gradients of
-                parameters that the optimizer does not have are ignored.
+                walk over a model (`model.parameters()`, `value_and_grad(fn, model)`). Keys may be
+                Parameters too. A parameter without a gradient is left as it is; gradients of parameters that the
+                optimizer does not have are ignored.
         """
         found = self._resolve(grads).items()
         arrays = {p: np.asarray(g) if isinstance(g, np.generic) else g for p, g in found if g is not None}
@@ -307,11 +304,6 @@ def _parameters(owner: str, given: Any) -> tuple[list[Variable], dict[Variable, 
     if not params:
         raise ValueError(f"{owner}: expected at least one parameter")
     return params, names
-
-
-def _in_order(grad: Tensor, p: Variable) -> Tensor:
-    """The gradient in the physical order of its parameter."""
-    return grad if grad.has_order(p.order) else Tensor.operators["relayout"](grad, p.order)
 
 
 def at_least_zero(owner: str, group: dict[str, Any], *keys: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from ..functional import updates
 from ..graph.ir import Tensor, item
 from ..graph.variable import Variable
-from ._updates import sgd_update
 from .optimizer import Clock, Optimizer, at_least_zero
 
 
@@ -71,5 +71,5 @@ class SGD(Optimizer):
         }
         cells["first"] = lambda: float(clock.count == 0)
         velocities = self._arrays("momentum_buffer", params) if buffers else None
-        sgd_update(params, grads, velocities, nesterov=nesterov, **cells)
+        updates.sgd(params, grads, velocities, nesterov=nesterov, **cells)
         return buffers

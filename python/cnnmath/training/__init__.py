@@ -1,0 +1,6 @@
+"""Training: the Trainer, its history and callbacks."""
+
+from .callbacks import Callback, History
+from .trainer import Trainer
+
+__all__ = ["Callback", "History", "Trainer"]

@@ -1,0 +1,117 @@
+"""Batches: from arrays, brought once to the physical order of the kernels, or from an iterable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..graph.variable import default_order, logical, physical
+
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+class Rows:
+    """An array of samples, ready to gather batches from. Rank 4 is kept channels-last: a batch needs no reordering."""
+
+    def __init__(self, array: Any, name: str) -> None:
+        array = np.asarray(array)
+        if array.ndim == 0:
+            raise ValueError(f"{name}: expected an array with one row for each sample, got a single number")
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{name}: expected an array of numbers, got dtype {array.dtype}")
+        self.order = default_order(array.ndim)
+        self.physical = physical(array, self.order)
+
+    def __len__(self) -> int:
+        return len(self.physical)
+
+    def rows(self, which: slice | np.ndarray) -> np.ndarray:
+        """Some rows: a view for a slice, else gathered."""
+        if isinstance(which, slice):
+            return logical(self.physical[which], self.order)
+        found = np.empty((len(which), *self.physical.shape[1:]), self.physical.dtype)
+        # "clip" writes straight to `out`; no index is out of range.
+        np.take(self.physical, which, axis=0, out=found, mode="clip")
+        return logical(found, self.order)
+
+
+class ArrayBatches:
+    """Batches of two arrays.
+
+    Args:
+        x, y: the samples and their targets.
+        batch_size: rows of a batch; the last one may have fewer.
+    """
+
+    def __init__(self, x: Any, y: Any, batch_size: int) -> None:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise ValueError(f"batch_size: expected an int of at least 1, got {batch_size!r}")
+        self.x, self.y = Rows(x, "x"), Rows(y, "y")
+        self.batch_size = int(batch_size)
+        if len(self.x) != len(self.y):
+            raise ValueError(
+                f"expected one target for each sample, got {len(self.x)} in x and {len(self.y)} in y"
+            )
+        if len(self.x) == 0:
+            raise ValueError("expected at least one sample, got none")
+
+    def __len__(self) -> int:
+        return -(-len(self.x) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.ordered(None)
+
+    def ordered(self, order: np.ndarray | None) -> Iterator[Batch]:
+        """The batches of an epoch, in the order of these indices; None as they lie."""
+        for start in range(0, len(self.x), self.batch_size):
+            stop = min(start + self.batch_size, len(self.x))
+            which = slice(start, stop) if order is None else order[start:stop]
+            yield self.x.rows(which), self.y.rows(which)
+
+
+class IterableBatches:
+    """Batches that something else makes, such as a loader: anything that gives (x, y) pairs anew for each epoch."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._batches = batches
+
+    @property
+    def count(self) -> int | None:
+        try:
+            return len(self._batches)  # type: ignore[arg-type]
+        except TypeError:
+            return None
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise TypeError(f"expected batches of two arrays (x, y), got {type(batch).__name__}")
+            x, y = map(np.asarray, batch)
+            if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
+                raise ValueError(
+                    f"expected a batch with one target for each sample, got {x.shape} and {y.shape}"
+                )
+            yield x, y
+
+
+def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the samples in an epoch: a permutation that depends on the seed and the epoch alone.
+
+    The counter's last word keeps this stream apart from those of initial weights and dropout under the same key.
+    """
+    key = np.array([seed & (2**64 - 1), epoch], np.uint64)
+    counter = np.array([0, 0, 0, 1], np.uint64)
+    return np.random.Generator(np.random.Philox(counter=counter, key=key)).permutation(count)
+
+
+def split(x: Any, y: Any, fraction: float) -> tuple[Batch, Batch]:
+    """(training part, validation part): the last samples are for validation, before any shuffling."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"validation_split: expected a number between 0 and 1, got {fraction}")
+    x, y = np.asarray(x), np.asarray(y)
+    at = int(len(x) * (1 - fraction))
+    if at == 0 or at == len(x):
+        raise ValueError(f"validation_split: {fraction} of {len(x)} samples leaves one part empty")
+    return (x[:at], y[:at]), (x[at:], y[at:])

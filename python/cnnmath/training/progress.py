@@ -1,0 +1,74 @@
+"""How training shows itself: a progress bar, a line for each epoch, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+
+def level(verbose: Any) -> int:
+    """0, 1 or 2. "auto" is a bar on a terminal (or in a notebook), else a line for each epoch."""
+    if verbose == "auto":
+        interactive = sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        return 1 if interactive else 2
+    if verbose in (0, 1, 2):  # True and False too
+        return int(verbose)
+    raise ValueError(f'verbose: expected 0, 1, 2 or "auto", got {verbose!r}')
+
+
+def text(logs: dict[str, Any]) -> list[str]:
+    return [f"{name}: {value:.4f}" for name, value in logs.items() if isinstance(value, (int, float))]
+
+
+class Progress:
+    """The progress of one epoch.
+
+    Args:
+        verbose: 0 for silence, 1 for a bar, 2 for a line at the end.
+        epoch, epochs: its number from 0, and how many there are.
+        total: its number of steps, None if unknown.
+    """
+
+    def __init__(self, verbose: int, epoch: int, epochs: int, total: int | None) -> None:
+        self._verbose = verbose
+        self._title = f"Epoch {epoch + 1}/{epochs}"
+        self._start = time.perf_counter()
+        self._shown = self._start
+        self._steps = 0
+        self._bar: Any = None
+        if verbose == 1:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=self._title, unit="step", dynamic_ncols=True)
+
+    @property
+    def due(self) -> bool:
+        """Whether a step is to be shown: not more than ten times a second, for small steps."""
+        self._steps += 1
+        if self._bar is None:
+            return False
+        now = time.perf_counter()
+        if now - self._shown < 0.1:
+            return False
+        self._shown = now
+        return True
+
+    def show(self, logs: dict[str, Any]) -> None:
+        """Brings the bar to the steps done."""
+        self._bar.set_postfix_str(", ".join(text(logs)), refresh=False)
+        self._bar.update(self._steps - self._bar.n)
+
+    def end(self, logs: dict[str, Any]) -> None:
+        """The epoch is over."""
+        if self._bar is not None:
+            self.show(logs)
+            self.close()
+        elif self._verbose == 2:
+            seconds = time.perf_counter() - self._start
+            print(" - ".join([self._title, f"{seconds:.1f}s", *text(logs)]), flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

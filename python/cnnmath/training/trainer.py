@@ -1,0 +1,342 @@
+"""The Trainer: models are trained in planned steps, evaluated, and asked for predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .. import metrics as known_metrics
+from ..graph.autodiff import differentiate
+from ..graph.ir import Tensor
+from ..nn import Module
+from ..optim import Optimizer
+from ..planner import eager
+from ..planner.plan import Plan
+from ..planner.random import Generator, generator, using
+from .batches import ArrayBatches, Batch, IterableBatches, Rows, shuffled, split
+from .callbacks import Callbacks, History
+from .interrupt import Interruptible
+from .progress import Progress, level
+
+PREDICT_BATCH = 256
+
+
+class Trainer:
+    """Trains a model.
+
+    A step (forward, loss, penalties, gradients, update) is one planned program. It computes the same bits as the manual
+    loop, `loss, grads = cnnmath.value_and_grad(fn, model)(x, y); optimizer.step(grads)`, and the same on any number of
+    threads.
+
+    Args:
+        model: a Module.
+        optimizer: with the model's parameters, such as `cnnmath.optim.Adam(model)`.
+        loss: a function of the model's output and the target that gives one number, such as
+            `cnnmath.losses.CrossEntropyLoss()`.
+        regularizers: penalties on the model, from `cnnmath.regularizers`; they are added to the loss, in training
+            and evaluation.
+        metrics: names ("accuracy", "top5", "mse", "mae") or objects with `name`, `reset()`, `update(output, target)`
+            and `compute()`, see `cnnmath.metrics`.
+        seed: of dropout and shuffling, instead of `cnnmath.manual_seed`; None for that.
+
+    Attributes:
+        stop_training: set it from a callback to end `fit` after the epoch.
+        epochs_done: how many epochs were trained, in all calls of `fit`; the shuffling goes on from there.
+
+    >>> import numpy as np, cnnmath
+    >>> from cnnmath import nn
+    >>> cnnmath.manual_seed(0)
+    >>> model = nn.Linear(1, 1)
+    >>> trainer = cnnmath.Trainer(model, cnnmath.optim.SGD(model, lr=0.5), cnnmath.losses.MSELoss())
+    >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
+    >>> history = trainer.fit(x, 3 * x + 1, epochs=20, verbose=0)
+    >>> trainer.predict(np.array([[2.0]], np.float32)).round(2).tolist()
+    [[7.0]]
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        loss: Callable[[Any, Any], Any],
+        regularizers: Any = (),
+        metrics: Any = (),
+        seed: int | None = None,
+    ) -> None:
+        if not isinstance(model, Module):
+            raise TypeError(f"Trainer: expected a Module as model, got {type(model).__name__}")
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"Trainer: expected an Optimizer, got {type(optimizer).__name__}")
+        if not callable(loss) or isinstance(loss, type):
+            raise TypeError(f"Trainer: expected a loss, a function of output and target, got {loss!r}")
+        self.model = model
+        self.optimizer = optimizer
+        self.loss = loss
+        self.regularizers = (regularizers,) if callable(regularizers) else tuple(regularizers)
+        for regularizer in self.regularizers:
+            if not callable(regularizer) or isinstance(regularizer, type):
+                raise TypeError(
+                    f"Trainer: expected regularizers, functions of the model, got {regularizer!r}"
+                )
+        single = isinstance(metrics, str) or hasattr(metrics, "update")
+        self.metrics = [_metric(m) for m in ([metrics] if single else metrics)]
+        names = ["loss", *(m.name for m in self.metrics)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"Trainer: expected metrics of distinct names, got {names[1:]}")
+        self.seed = seed
+        self.generator = None if seed is None else Generator(seed)
+        self.stop_training = False
+        self.epochs_done = 0
+        self._plans = eager.PlanCache(most=64)
+
+    # One step.
+
+    def train_step(self, x: Any, y: Any) -> float:
+        """One step on a batch, in the model's present modes: gives its loss, penalties included.
+
+        Args:
+            x: the input of the model.
+            y: the target, as the loss wants it.
+        """
+        return self._train_step(np.asarray(x), np.asarray(y))[0]
+
+    def plan(self, x: Any, y: Any) -> Plan:
+        """The plan of a training step on such a batch; `memory` (bytes) and `graph` tell about it. Nothing is run."""
+        entry, _ = self._find(self._training, np.asarray(x), np.asarray(y))
+        return entry.plan
+
+    def _train_step(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Any]:
+        entry, arrays = self._find(self._training, x, y)
+        with using(self.generator):
+            loss, output = entry.form(entry.plan(*arrays))
+        return float(loss), output
+
+    def _find(
+        self, fn: Callable[..., Any], x: np.ndarray, y: np.ndarray
+    ) -> tuple[eager.Entry, list[np.ndarray]]:
+        key: Hashable = (fn.__name__, id(self.model), id(self.optimizer), id(self.loss), self.regularizers)
+        return eager.find(fn, (x, y), {}, key, self._plans)
+
+    def _objective(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        """(loss of a batch, output of the model)."""
+        output = self.model(x)
+        loss = self.loss(output, y)
+        if not isinstance(loss, Tensor) or loss.shape != ():
+            raise ValueError(f"Trainer: expected a loss of one number (reduction mean or sum), got {loss!r}")
+        return loss, output
+
+    def _training(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        loss, output = self._objective(x, y)
+        for regularizer in self.regularizers:
+            loss = loss + regularizer(self.model)
+        graph = loss.graph
+        for (
+            module
+        ) in self.model.modules():  # also those that the trace did not visit: their parameters may be frozen
+            graph.depend(module)
+        params = [p for p in self.model.parameters() if p.trainable]
+        targets = [graph.variable(p) for p in params]
+        found = differentiate(graph, [loss], [graph.constant(1.0, loss.dtype)], targets)
+        zeros = (np.zeros(t.shape, t.dtype) for t in targets)
+        grads = {p: graph.constant(z) if g is None else g for p, g, z in zip(params, found, zeros)}
+        self.optimizer.update(graph, grads)
+        return loss, output if self.metrics else None
+
+    # Training.
+
+    def fit(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 32,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Iterable[Any] = (),
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+    ) -> History:
+        """Trains for some epochs.
+
+        Args:
+            x: samples, (n, ...); or, without `y`, an iterable that gives batches (x, y) anew for each epoch, which then
+                decides on their size and order.
+            y: targets, (n, ...).
+            batch_size: samples of a step; the last step of an epoch may have fewer.
+            epochs: passes over the data.
+            verbose: 0 for silence, 1 for a progress bar, 2 for a line for each epoch; "auto" is 1 on a terminal,
+                else 2.
+            callbacks: objects with the methods of `cnnmath.training.Callback`. A schedule of
+                `cnnmath.optim.schedules` is one: it steps at the end of each epoch, OneCycleLR of each step (its
+                `interval` tells).
+            validation_split: the part of the data, from its end, that is kept for validation.
+            validation_data: (x, y), or an iterable of batches, for validation after each epoch.
+            shuffle: whether each epoch has an order of its own, by the seed and the number of the epoch.
+
+        Returns:
+            A History: `history["loss"]` is the mean over each epoch's samples, as the model was when it met them;
+            `history["val_loss"]` and `history["val_accuracy"]` are of the end of the epoch.
+
+        The model is in training mode meanwhile (frozen parts stay frozen), and in its former mode afterwards. Ctrl-C
+        ends the training between two steps.
+        """
+        verbosity = level(verbose)
+        if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
+            raise ValueError(f"fit: expected epochs to be an int of at least 0, got {epochs!r}")
+        if validation_split:
+            if validation_data is not None:
+                raise ValueError("fit: expected validation_split or validation_data, not both")
+            if y is None:
+                raise ValueError("fit: validation_split needs arrays x and y")
+            (x, y), validation_data = split(x, y, validation_split)
+        batches: ArrayBatches | IterableBatches
+        batches = _iterable(x, "fit") if y is None else ArrayBatches(x, y, batch_size)
+        total = len(batches) if isinstance(batches, ArrayBatches) else batches.count
+        validation = None if validation_data is None else _validation(validation_data, batch_size)
+        history = History()
+        calls = Callbacks([*callbacks, history], self)
+        self.stop_training = False
+        with _mode(self.model, True), Interruptible() as interrupts:
+            calls("on_train_begin", {})
+            logs: dict[str, Any] = {}
+            for epoch in range(epochs):
+                calls("on_epoch_begin", epoch, {})
+                progress = Progress(verbosity, epoch, epochs, total)
+                try:
+                    logs = self._epoch(self._order(batches, shuffle), calls, progress, interrupts)
+                    if validation is not None:
+                        logs.update(
+                            {f"val_{k}": v for k, v in self._evaluate(validation, interrupts).items()}
+                        )
+                    progress.end(logs)
+                finally:
+                    progress.close()
+                self.epochs_done += 1
+                calls("on_epoch_end", epoch, logs)
+                interrupts.check()
+                if self.stop_training:
+                    break
+            calls("on_train_end", logs)
+        return history
+
+    def _order(self, batches: ArrayBatches | IterableBatches, shuffle: bool) -> Iterator[Batch]:
+        if isinstance(batches, IterableBatches) or not shuffle:
+            return iter(batches)
+        seed = (self.generator or generator).seed
+        return batches.ordered(shuffled(len(batches.x), seed, self.epochs_done))
+
+    def _epoch(
+        self, batches: Iterator[Batch], calls: Callbacks, progress: Progress, interrupts: Interruptible
+    ) -> dict[str, Any]:
+        for metric in self.metrics:
+            metric.reset()
+        sum_of_losses, count = 0.0, 0
+        begin, end = calls.wants("on_train_batch_begin"), calls.wants("on_train_batch_end")
+        for number, (x, y) in enumerate(batches):
+            if begin:
+                calls("on_train_batch_begin", number, {})
+            loss, output = self._train_step(x, y)
+            sum_of_losses += loss * len(x)
+            count += len(x)
+            for metric in self.metrics:
+                metric.update(output, y)
+            if end:
+                calls("on_train_batch_end", number, {"loss": loss})
+            if progress.due:
+                progress.show(self._logs(sum_of_losses / count))
+            interrupts.check()
+        if count == 0:
+            raise ValueError("fit: the data gave no samples; an iterable must start anew for each epoch")
+        return self._logs(sum_of_losses / count)
+
+    def _logs(self, loss: float) -> dict[str, Any]:
+        return {"loss": loss, **{m.name: m.compute() for m in self.metrics}}
+
+    # Evaluation.
+
+    def evaluate(self, x: Any, y: Any = None, batch_size: int = PREDICT_BATCH) -> dict[str, Any]:
+        """Loss and metrics in evaluation mode, over all samples: {"loss": ..., "accuracy": ...}.
+
+        Args:
+            x, y: samples and targets; or, without `y`, an iterable of batches (x, y).
+            batch_size: samples computed at once.
+        """
+        batches = _iterable(x, "evaluate") if y is None else ArrayBatches(x, y, batch_size)
+        return self._evaluate(batches)
+
+    def _evaluate(
+        self, batches: ArrayBatches | IterableBatches, interrupts: Interruptible | None = None
+    ) -> dict[str, Any]:
+        for metric in self.metrics:
+            metric.reset()
+        sum_of_losses, count = 0.0, 0
+        with _mode(self.model, False):
+            for x, y in batches:
+                entry, arrays = self._find(self._objective, x, y)
+                with using(self.generator):
+                    loss, output = entry.form(entry.plan(*arrays))
+                sum_of_losses += float(loss) * len(x)
+                count += len(x)
+                for metric in self.metrics:
+                    metric.update(output, y)
+                if interrupts is not None:
+                    interrupts.check()
+        if count == 0:
+            raise ValueError("evaluate: the data gave no samples")
+        penalty = sum(float(regularizer(self.model)) for regularizer in self.regularizers)
+        return self._logs(sum_of_losses / count + penalty)
+
+    def predict(self, x: Any, batch_size: int = PREDICT_BATCH) -> np.ndarray:
+        """The model's outputs in evaluation mode.
+
+        Args:
+            x: samples, (n, ...).
+            batch_size: samples computed at once; results do not depend on it.
+        """
+        rows = Rows(x, "x")
+        with _mode(self.model, False), using(self.generator):
+            starts = range(0, max(len(rows), 1), batch_size)
+            parts = [self.model(rows.rows(slice(start, start + batch_size))) for start in starts]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def __repr__(self) -> str:
+        return f"Trainer({type(self.model).__name__}, {type(self.optimizer).__name__}, {self.loss!r})"
+
+
+def _metric(metric: Any) -> Any:
+    if isinstance(metric, str):
+        return known_metrics.by_name(metric)
+    if isinstance(metric, type) or not all(
+        hasattr(metric, a) for a in ("name", "reset", "update", "compute")
+    ):
+        raise TypeError(
+            f"Trainer: expected metrics by name, or objects with name, reset, update and compute, got {metric!r}"
+        )
+    return metric
+
+
+def _iterable(batches: Any, op: str) -> IterableBatches:
+    if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
+        raise TypeError(f"{op}: expected targets y, or an iterable of batches (x, y) without y")
+    return IterableBatches(batches)
+
+
+def _validation(data: Any, batch_size: int) -> ArrayBatches | IterableBatches:
+    if isinstance(data, tuple) and len(data) == 2:
+        return ArrayBatches(data[0], data[1], max(batch_size, PREDICT_BATCH))
+    return _iterable(data, "fit: validation_data")
+
+
+@contextmanager
+def _mode(model: Module, training: bool) -> Iterator[None]:
+    """The model in training or evaluation mode, and then as it was, module by module."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was in before:
+            module.training = was
