@@ -34,7 +34,7 @@ def windows(draw: st.DrawFn, dilations: tuple[int, ...] = (1,)) -> tuple[tuple[i
         dilation.append(d)
         stride.append(draw(st.integers(1, 4)))
         # with dilation and padding a window can fall between the places of a small image
-        padding.append(draw(st.integers(0, reach // 2 if d == 1 else min(reach // 2, max(0, n - reach)))))
+        padding.append(draw(st.integers(0, k // 2 if d == 1 else min(k // 2, max(0, n - reach)))))
     args: dict[str, Any] = {"kernel_size": tuple(kernel), "stride": tuple(stride), "padding": tuple(padding)}
     args["ceil_mode"] = draw(st.booleans())
     if len(dilations) > 1:
@@ -228,7 +228,7 @@ def test_against_pytorch(rng: np.random.Generator) -> None:
     [
         (lambda x: F.max_pool2d(x, 0), ValueError, "max_pool2d: kernel_size expects positive numbers"),
         (lambda x: F.max_pool2d(x, 2, 0), ValueError, "max_pool2d: stride expects positive numbers"),
-        (lambda x: F.max_pool2d(x, 2, padding=2), ValueError, "at most half of the window"),
+        (lambda x: F.max_pool2d(x, 2, padding=2), ValueError, "at most half of kernel_size"),
         (lambda x: F.max_pool2d(x, 2, padding=-1), ValueError, "no negative number"),
         (lambda x: F.max_pool2d(x, 9), ValueError, "is larger than the padded x"),
         (lambda x: F.max_pool2d(x, 2.0), TypeError, "kernel_size expects an int or two"),

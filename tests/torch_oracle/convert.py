@@ -15,6 +15,9 @@ import numpy as np
 import torch
 
 
+torch.set_num_threads(1)  # its threads only wait for one another on arrays this small
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """PyTorch may warn; cnnmath, whose calls stand outside of this, may not."""

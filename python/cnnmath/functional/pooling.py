@@ -208,12 +208,11 @@ def _windows(
     for name, values in (("kernel_size", kernel), ("stride", steps), ("dilation", dil)):
         if min(values) < 1:
             raise ValueError(f"{op}: {name} expects positive numbers, got {values}")
-    for p, k, d in zip(pad, kernel, dil):
+    for p, k in zip(pad, kernel):
         if p < 0:
             raise ValueError(f"{op}: padding expects no negative number, got {pad}")
-        if p > (d * (k - 1) + 1) // 2:
-            window = f"kernel_size {kernel}, dilation {dil}"
-            raise ValueError(f"{op}: padding may be at most half of the window, got {pad} ({window})")
+        if p > k // 2:  # PyTorch's rule: it takes no account of the dilation
+            raise ValueError(f"{op}: padding may be at most half of kernel_size {kernel}, got {pad}")
     return kernel, steps, pad, dil
 
 
@@ -305,7 +304,7 @@ def max_pool2d(
     Args:
         x: float32 or float64, (N, C, H, W) or (C, H, W).
         kernel_size, stride, padding, dilation: an int, or (height, width). The stride is the kernel size by default;
-            the padding is at most half of the window.
+            the padding is at most half of the kernel size.
         ceil_mode: the number of windows is rounded up instead of down.
         return_indices: gives `(y, indices)`, where indices (int64) are the positions h*W + w of the maxima.
 

@@ -87,11 +87,15 @@ def layout_of(array: np.ndarray) -> tuple[int, ...]:
     return default_order(array.ndim)
 
 
+class WrongArray(TypeError):
+    """An array of a dtype that no op takes."""
+
+
 def describe(value: Any) -> Hashable:
     """What a plan depends on of an argument. Raises TypeError where it cannot be told."""
     if isinstance(value, np.ndarray):
         if value.dtype.type not in _TRACEABLE or not value.dtype.isnative:
-            raise TypeError(f"expected an array of float32 or float64 (or int64 for indices), got dtype {value.dtype!r}")
+            raise WrongArray(f"expected an array of float32 or float64 (or int64 for indices), got dtype {value.dtype!r}")
         return ("array", value.shape, value.dtype.char, layout_of(value))
     if isinstance(value, Variable):
         return ("variable", id(value), value.shape, value.dtype.char)
@@ -206,6 +210,9 @@ def function(body: F) -> F:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if current_graph() is not None:
             return body(*args, **kwargs)
-        return call(body, args, kwargs, key=body)
+        try:
+            return call(body, args, kwargs, key=body)
+        except WrongArray as error:
+            raise TypeError(f"{body.__name__}: {error}") from None
 
     return wrapper  # type: ignore[return-value]
