@@ -40,7 +40,10 @@ def test_fans() -> None:
             math.sqrt(2 / FAN_OUT),
         ),
         (lambda shape, **k: init.kaiming_uniform(shape, a=math.sqrt(5), **k), math.sqrt(1 / 3 / FAN_IN)),
-        (lambda shape, **k: init.xavier_uniform(shape, init.gain("tanh"), **k), 5 / 3 * math.sqrt(2 / (FAN_IN + FAN_OUT))),
+        (
+            lambda shape, **k: init.xavier_uniform(shape, init.gain("tanh"), **k),
+            5 / 3 * math.sqrt(2 / (FAN_IN + FAN_OUT)),
+        ),
         (lambda shape, **k: init.normal(shape, 0, 0.3, **k), 0.3),
         (lambda shape, **k: init.uniform(shape, -1, 1, **k), 1 / math.sqrt(3)),
     ],

@@ -84,7 +84,7 @@ def test_regression_metrics() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match='expected "accuracy", "top5".*got \'topless\''):
+    with pytest.raises(ValueError, match="got 'topless'"):
         metrics.by_name("topless")
     with pytest.raises(ValueError, match="k expects an int of at least 1, got 0"):
         metrics.TopKAccuracy(0)

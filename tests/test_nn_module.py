@@ -74,7 +74,7 @@ def test_wrong_assignments() -> None:
     block = Block()
     with pytest.raises(TypeError, match=r"Block.scale is a Parameter.*use \.scale\.assign"):
         block.scale = np.ones(1, np.float32)
-    with pytest.raises(TypeError, match="Block.first is a Module"):
+    with pytest.raises(TypeError, match=r"Block.first is a Module"):
         block.first = 3
     with pytest.raises(TypeError, match="register_parameter: expected a Parameter"):
         block.register_parameter("p", np.ones(1))
@@ -155,7 +155,7 @@ def test_load_state_dict_is_all_or_nothing() -> None:
     assert "missing: 5.bias" in message
     assert "unexpected: 5.extra" in message
     assert "5.weight: expected shape (3, 8), got (3, 4)" in message
-    with pytest.raises(ValueError, match="5.weight: expected shape"):
+    with pytest.raises(ValueError, match=r"5.weight: expected shape"):
         model.load_state_dict(state, strict=False)
     state = {name: array.astype(np.float64) for name, array in small().state_dict().items()}
     with pytest.raises(TypeError, match=r"0.weight: expected float32, got float64; cast it"):
@@ -217,6 +217,14 @@ def test_copies_are_independent(duplicate: Any) -> None:
     other.scale[...] = 9
     assert model.scale.data.tolist() == [2]
     assert nn.Conv2d(1, 2, 3).weight.order == duplicate(nn.Conv2d(1, 2, 3)).weight.order
+
+
+def test_shallow_copy_shares_parameters_only() -> None:
+    model = Block()
+    other = copy.copy(model)
+    assert other.scale is model.scale
+    other.scale = nn.Parameter([5.0])
+    assert model.scale.data.tolist() == [2]
 
 
 def test_sequential() -> None:

@@ -213,7 +213,7 @@ def test_traced_value_in_an_attribute() -> None:
             self.last = x
             return x
 
-    with pytest.raises(TypeError, match="Keeps.last: a traced value has no meaning after the trace"):
+    with pytest.raises(TypeError, match=r"Keeps.last: a traced value has no meaning after the trace"):
         Keeps()(X)
 
 

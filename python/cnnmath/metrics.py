@@ -3,8 +3,8 @@
 Functions on NumPy arrays, and objects that gather them over batches: `update(logits, targets)` as often as there are
 batches, then `compute()`; `reset()` starts anew; `name` is the key under which a Trainer reports it.
 
-Logits are (N, C), or (N, C, d1, ...) with targets (N, d1, ...): the class of the largest one is the prediction. A target
-of `ignore_index` counts for nothing.
+Logits are (N, C), or (N, C, d1, ...) with targets (N, d1, ...): the class of the largest one is the prediction. A
+target of `ignore_index` counts for nothing.
 """
 
 from __future__ import annotations

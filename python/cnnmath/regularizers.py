@@ -57,7 +57,8 @@ class _Penalty:
             unknown = [p for p in self.params if isinstance(p, str) and p not in named]
             if unknown:
                 raise ValueError(
-                    f"{type(self).__name__}: the model has no parameters {', '.join(unknown)}; it has {', '.join(named)}"
+                    f"{type(self).__name__}: the model has no parameters {', '.join(unknown)}; "
+                    f"it has {', '.join(named)}"
                 )
             chosen = [named[p] if isinstance(p, str) else p for p in self.params]
         else:

@@ -13,7 +13,7 @@ from ..graph.ir import Tensor, current_graph
 from ..graph.variable import Variable
 from ..planner import eager
 from ..planner.plan import Plan
-from .parameter import Buffer, Parameter
+from .parameter import Buffer, Parameter, epoch
 
 M = TypeVar("M", bound="Module")
 
@@ -38,6 +38,14 @@ class _Visits(threading.local):
 visits = _Visits()
 
 
+_UNSHARED = ("_plans", "_key")  # what a copy of a module does not take over
+
+
+def _unshared() -> dict[str, Any]:
+    """No plans yet, and no plan_key with the epoch that it was made in."""
+    return {"_plans": eager.PlanCache(most=64), "_key": (-1, None)}
+
+
 class Module:
     """The base of layers and models.
 
@@ -53,8 +61,8 @@ class Module:
     [2.0, 4.0]
 
     `forward` is run with symbols in the place of arrays, once for each set of shapes and dtypes; what it does is then
-    planned, and the plan is kept. Ordinary Python (branches on shapes, loops over layers) is free to run there; a branch
-    on values is an error. A plan is made anew when an attribute of a module that it visited was assigned to. Changes
+    planned, and the plan is kept. Ordinary Python (branches on shapes, loops over layers) is free to run there; a
+    branch on values is an error. A plan is made anew when an attribute of a module that it visited was assigned to. Changes
     inside a plain list or dict go unseen: keep layers in a `ModuleList`, and assign other attributes anew.
 
     Attributes:
@@ -77,7 +85,7 @@ class Module:
             _transient=set(),  # names of the buffers that state_dict leaves out
             _frozen=False,
             _edits=0,
-            _plans=eager.PlanCache(most=64),
+            **_unshared(),
         )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -107,9 +115,14 @@ class Module:
 
     def plan_key(self) -> Hashable:
         """What a plan that visited this module depends on: equal keys, same plan."""
-        variables = [v for v in (*self._parameters.values(), *self._buffers.values()) if v is not None]
-        state = tuple([(v.physical.dtype.char, getattr(v, "trainable", None)) for v in variables])
-        return self._edits, self.training, self._frozen, state
+        at, key = self._key
+        if at != epoch.value:
+            at = epoch.value  # read first: what changes meanwhile makes this key old
+            variables = [v for v in (*self._parameters.values(), *self._buffers.values()) if v is not None]
+            state = tuple([(v.dtype.char, getattr(v, "trainable", None)) for v in variables])
+            key = self._edits, self.training, self._frozen, state
+            self.__dict__["_key"] = at, key
+        return key
 
     def _check_inputs(self, values: tuple[Any, ...]) -> None:
         """A model of one dtype takes inputs of this dtype; nothing is cast silently."""
@@ -128,7 +141,9 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "training":  # part of plan_key by its value
-            self.__dict__[name] = bool(value)
+            if self.__dict__.get(name) is not bool(value):
+                self.__dict__[name] = bool(value)
+                epoch.move()
             return
         if isinstance(value, Tensor):
             raise TypeError(
@@ -200,6 +215,7 @@ class Module:
 
     def _edited(self) -> None:
         self.__dict__["_edits"] = self.__dict__.get("_edits", 0) + 1
+        epoch.move()
 
     def _noticed(self) -> None:
         """Notes in the graph being traced, if any, that the trace read this module."""
@@ -359,7 +375,7 @@ class Module:
     # State.
 
     def _state(self) -> Iterator[tuple[str, Variable, bool]]:
-        """(name, variable, whether a state may lack it) of all that state_dict contains, shared ones under every name."""
+        """(name, variable, whether a state may lack it) of all in state_dict, shared ones under every name."""
         for path, module in self.named_modules(remove_duplicate=False):
             own = {
                 **module._parameters,
@@ -383,8 +399,8 @@ class Module:
         Returns:
             The missing and the unexpected names; both empty if `strict`.
 
-        Raises ValueError that lists all names that are missing or unexpected and all shapes that differ, TypeError where
-        a dtype would lose digits. Nothing is changed then.
+        Raises ValueError that lists all names that are missing or unexpected and all shapes that differ, TypeError
+        where a dtype would lose digits. Nothing is changed then.
         """
         if not isinstance(state, Mapping):
             raise TypeError(
@@ -417,10 +433,13 @@ class Module:
         return LoadedKeys(missing, unexpected)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_plans"}
+        state = {name: value for name, value in self.__dict__.items() if name not in _UNSHARED}
+        for registry in ("_parameters", "_buffers", "_modules", "_transient"):
+            state[registry] = state[registry].copy()  # so that a shallow copy has its own
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _plans=eager.PlanCache(most=64))
+        self.__dict__.update(state, **_unshared())
 
     # Modes.
 
@@ -455,6 +474,7 @@ class Module:
     def _freeze(self: M, frozen: bool) -> M:
         for module in self.modules():
             module.__dict__["_frozen"] = frozen
+        epoch.move()
         for parameter in self.parameters():
             parameter.trainable = not frozen
         return self

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
 from ..graph.variable import Variable
+
+
+class _Epoch:
+    """Moves on with everything that a plan may depend on, anywhere: while it stands, no module has changed."""
+
+    def __init__(self) -> None:
+        self.value = 0
+        self._count = itertools.count(1)
+
+    def move(self) -> None:
+        self.value = next(self._count)
+
+
+epoch = _Epoch()
 
 
 def _float32_unless_array(value: Any) -> Any:
@@ -17,7 +32,15 @@ def _float32_unless_array(value: Any) -> Any:
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
-class Parameter(Variable):
+class _Owned(Variable):
+    """A variable of a module."""
+
+    def _store(self, array: np.ndarray) -> None:
+        super()._store(array)
+        epoch.move()
+
+
+class Parameter(_Owned):
     """An array that is trained.
 
     Assigned to an attribute of a `Module` it becomes one of the module's parameters. `p.data` is a read-only view;
@@ -26,7 +49,7 @@ class Parameter(Variable):
     Args:
         value: the first values, float32 or float64 (copied); Python numbers become float32.
         trainable: whether training changes it.
-        order: physical order of the dims, (2, 3, 1, 0) for the weights of convolutions; the default of its rank if None.
+        order: physical order of the dims, (2, 3, 1, 0) for the weights of convolutions; None is the default of its rank.
     """
 
     def __init__(
@@ -41,16 +64,26 @@ class Parameter(Variable):
         self.trainable = trainable
 
     @property
+    def trainable(self) -> bool:
+        """Whether training changes it."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        epoch.move()
+
+    @property
     def requires_grad(self) -> bool:
         """PyTorch's name for `trainable`."""
         return self.trainable
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        self.trainable = bool(value)
+        self.trainable = value
 
 
-class Buffer(Variable):
+class Buffer(_Owned):
     """An array that belongs to a module's state but is not trained: running statistics, class weights."""
 
     def __init__(self, value: Any, order: tuple[int, ...] | None = None, name: str = "") -> None:
