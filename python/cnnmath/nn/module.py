@@ -62,8 +62,8 @@ class Module:
 
     `forward` is run with symbols in the place of arrays, once for each set of shapes and dtypes; what it does is then
     planned, and the plan is kept. Ordinary Python (branches on shapes, loops over layers) is free to run there; a
-    branch on values is an error. A plan is made anew when an attribute of a module that it visited was assigned to. Changes
-    inside a plain list or dict go unseen: keep layers in a `ModuleList`, and assign other attributes anew.
+    branch on values is an error. A plan is made anew when an attribute of a module that it visited was assigned
+    to. Changes inside a plain list or dict go unseen: keep layers in a `ModuleList`, and assign other attributes anew.
 
     Attributes:
         training: True in training mode, see `train` and `eval`.
@@ -122,7 +122,7 @@ class Module:
             state = tuple([(v.dtype.char, getattr(v, "trainable", None)) for v in variables])
             key = self._edits, self.training, self._frozen, state
             self.__dict__["_key"] = at, key
-        return key
+        return key  # type: ignore[no-any-return]
 
     def _check_inputs(self, values: tuple[Any, ...]) -> None:
         """A model of one dtype takes inputs of this dtype; nothing is cast silently."""

@@ -49,7 +49,7 @@ class Parameter(_Owned):
     Args:
         value: the first values, float32 or float64 (copied); Python numbers become float32.
         trainable: whether training changes it.
-        order: physical order of the dims, (2, 3, 1, 0) for the weights of convolutions; None is the default of its rank.
+        order: physical order of the dims, (2, 3, 1, 0) for the weights of convolutions; None: its rank's default.
     """
 
     def __init__(
