@@ -75,7 +75,7 @@ def test_import_takes_little_more_than_numpy(run_python: Run) -> None:
         "import time; t0 = time.process_time(); import numpy; t1 = time.process_time(); import cnnmath;"
         "print(time.process_time() - t1)"
     )
-    compiled = {"PYTHONDONTWRITEBYTECODE": ""}  # the first run leaves .pyc files, whatever the tests' own environment says
+    compiled = {"PYTHONDONTWRITEBYTECODE": ""}  # the first run leaves .pyc files, whatever the environment
     run_python(code, **compiled)
     own = [float(run_python(code, **compiled).stdout) for _ in range(9)]
     assert statistics.median(own) <= 0.060, own
