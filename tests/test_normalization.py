@@ -164,6 +164,26 @@ def test_relu_and_shortcut_are_taken_over(
     ]
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_fusion_keeps_the_order_of_writes(training: bool, rng: np.random.Generator) -> None:
+    """Two calls share running arrays; the ReLU of the second comes first."""
+    x, y = rng.standard_normal((2, 8, 3))
+
+    def moved(act: Callable[[Any], Any]) -> tuple[Any, Any]:
+        kept, var = Variable(np.zeros(3)), Variable(np.ones(3))
+
+        def fn(x: Any, y: Any) -> Any:
+            p = F.batch_norm(x, kept, var, training=training, momentum=0.5)
+            q = F.batch_norm(y, kept, var, training=True, momentum=0.5)
+            return act(q), act(p)
+
+        return make_plan(fn, x, y)(x, y)[1], kept.data
+
+    (with_relu, kept), (without, expected) = moved(F.relu), moved(lambda z: z)
+    np.testing.assert_array_equal(kept, expected)
+    np.testing.assert_array_equal(with_relu, np.maximum(without, 0))
+
+
 def make_plan(fn: Callable[..., Any], *arrays: Any) -> Plan:
     return Plan(eager.trace(fn, arrays, {})[0])
 

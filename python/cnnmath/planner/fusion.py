@@ -28,6 +28,11 @@ def _move(graph: Graph, producer: Node, consumer: Node, readers: dict[Tensor, li
     for t in producer.outputs[1:]:
         if any(reader is not None and position[id(reader)] < at for reader in readers.get(t, ())):
             return False
+    # What is written in place (running statistics) is read and written in program order.
+    written = set(producer.op.writes(producer))
+    for node in graph.nodes[position[id(producer)] + 1 : at]:
+        if written.intersection(node.inputs) or set(node.op.writes(node)).intersection(producer.inputs):
+            return False
     graph.nodes.remove(producer)
     graph.nodes[graph.nodes.index(consumer)] = producer
     result = consumer.output
