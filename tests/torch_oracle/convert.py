@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-
 torch.set_num_threads(1)  # its threads only wait for one another on arrays this small
 
 

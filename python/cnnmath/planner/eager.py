@@ -95,7 +95,7 @@ def describe(value: Any) -> Hashable:
     """What a plan depends on of an argument. Raises TypeError where it cannot be told."""
     if isinstance(value, np.ndarray):
         if value.dtype.type not in _TRACEABLE or not value.dtype.isnative:
-            raise WrongArray(f"expected an array of float32 or float64 (or int64 for indices), got dtype {value.dtype!r}")
+            raise WrongArray(f"expected an array of float32 or float64 (or int64 for indices), got {value.dtype!r}")
         return ("array", value.shape, value.dtype.char, layout_of(value))
     if isinstance(value, Variable):
         return ("variable", id(value), value.shape, value.dtype.char)
