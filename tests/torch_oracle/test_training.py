@@ -89,9 +89,11 @@ def resnet20(nn: Any) -> Any:
     )
 
 
+# Adam's first steps are nearly lr * sign(gradient): rounding decides the sign of the smallest gradients, and with
+# lr = 1e-3 PyTorch's float32 losses of ResNet-20 are already 1e-3 off its float64 ones in the fourth step.
 OPTIMIZERS = [
     pytest.param("SGD", {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4}, id="SGD"),
-    pytest.param("Adam", {"lr": 1e-3}, id="Adam"),
+    pytest.param("Adam", {"lr": 1e-4}, id="Adam"),
 ]
 
 
@@ -139,9 +141,7 @@ def test_first_steps(
         their_optimizer.step()
         their_losses.append(loss.item())
     np.testing.assert_allclose(our_losses, their_losses, rtol=TOLERANCE[dtype], atol=0)
-    if (
-        dtype is np.float64
-    ):  # the weights and running statistics as well; in float32 Adam's first steps are signs
+    if dtype is np.float64:  # the weights and running statistics too
         state = ours.state_dict()
         assert list(state) == list(theirs.state_dict())
         for name, t in theirs.state_dict().items():
