@@ -1,5 +1,7 @@
-// conv2d and conv2d_grad_input as sweeps: phase 0 packs the weights (unless they can be read in place), phase 1 sweeps.
+// conv2d and conv2d_grad_input as sweeps: phase 0 packs the weights (unless they can be read in
+// place), phase 1 sweeps.
 #include "kernels/conv/parts.h"
+#include "kernels/conv/planar.h"
 #include "kernels/conv/sweep.h"
 
 namespace cnnmath::CNNMATH_ISA {
@@ -7,6 +9,23 @@ namespace cnnmath::CNNMATH_ISA {
 namespace {
 
 int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Either kind of sweep.
+template <class T> int64_t sum_tasks(const Sweep<T>& s) { return planar_pays(s) ? planar_tasks(s) : s.tasks(); }
+template <class T> int64_t pack_tasks(const Sweep<T>& s) { return planar_pays(s) ? 1 : s.groups * s.panels.count; }
+template <class T> int64_t packed_bytes(const Sweep<T>& s) {
+  const int64_t size = planar_pays(s) ? planar_packed_size(s) : s.packed_size();
+  return round_64(size * static_cast<int64_t>(sizeof(T)));
+}
+template <class T> int64_t scratch_bytes(const Sweep<T>& s) {
+  return planar_pays(s) ? planar_scratch(s) : sweep_scratch(s);
+}
+template <class T>
+void run_sum(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* bias, int64_t relu, T* y, void* scratch,
+             int64_t task) {
+  if (planar_pays(s)) run_planar(s, x, weights.base, bias, relu, y, scratch, task);
+  else run_sweep(s, x, weights, bias, relu, y, scratch, task);
+}
 
 // ---------------------------------------------------------------- forward
 template <class T> Sweep<T> forward_sweep(const ConvShape& s) {
@@ -22,33 +41,41 @@ template <class T> Sweep<T> forward_sweep(const ConvShape& s) {
 
 // Weights of one panel of full vectors lie as packed ones would, and few pixels would not repay the packing. (Several panels could be
 // read in place too, but steps of more than a panel cost a tenth of the speed.)
-template <class T> bool in_place(const ConvShape& s) {
+template <class T> bool in_place(const ConvShape& s, const Sweep<T>& f) {
+  if (planar_pays(f)) return false;
   const int64_t oc = s.oc / s.groups;
   return oc % Vec<T>::lanes == 0 && ((s.groups == 1 && panels_of<T>(oc).count == 1) || s.n * s.oh * s.ow <= 192);
 }
 
 template <class T> void pack_forward(const ConvShape& s, const Sweep<T>& f, const T* w, T* out, int64_t index) {
+  if (planar_pays(f)) {
+    planar_pack(f, w, s.kw, f.ic * s.oc, s.oc, 1, out);
+    return;
+  }
   const int64_t group = index / f.panels.count, j = index % f.panels.count;
   T* to = out + f.depth * (group * f.panels.padded() + f.panels.begin(j));
   pack_panel(to, int64_t{f.panels.vectors(j)} * Vec<T>::lanes, w + group * f.oc + f.panels.begin(j), s.oc, 1, f.depth,
              f.panels.columns(j));
 }
 
-template <class T> int forward_phases(const int64_t* p) { return in_place<T>(conv_shape(p)) ? 1 : 2; }
+template <class T> int forward_phases(const int64_t* p) {
+  return in_place(conv_shape(p), forward_sweep<T>(conv_shape(p))) ? 1 : 2;
+}
 
 template <class T> int64_t forward_tasks(const int64_t* p, int phase) {
   const ConvShape& s = conv_shape(p);
   if (conv_flops(s) <= kSmallFlops) return 1;
   const Sweep<T> f = forward_sweep<T>(s);
-  return phase + 1 < forward_phases<T>(p) ? f.groups * f.panels.count : f.tasks();
+  return phase + 1 < forward_phases<T>(p) ? pack_tasks(f) : sum_tasks(f);
 }
 
 template <class T> int64_t forward_workspace(const int64_t* p) {
   const ConvShape& s = conv_shape(p);
-  return in_place<T>(s) ? 0 : forward_sweep<T>(s).packed_size() * static_cast<int64_t>(sizeof(T));
+  const Sweep<T> f = forward_sweep<T>(s);
+  return in_place(s, f) ? 0 : packed_bytes(f);
 }
 
-template <class T> int64_t forward_scratch(const int64_t* p) { return sweep_scratch(forward_sweep<T>(conv_shape(p))); }
+template <class T> int64_t forward_scratch(const int64_t* p) { return scratch_bytes(forward_sweep<T>(conv_shape(p))); }
 
 template <class T> void forward_run(const Task& t) {
   const ConvShape& s = conv_shape(t.p);
@@ -57,17 +84,17 @@ template <class T> void forward_run(const Task& t) {
   const T* w = static_cast<const T*>(t.a[1]);
   const T* bias = static_cast<const T*>(t.a[2]);
   T* y = static_cast<T*>(t.a[3]);
-  const bool packs = !in_place<T>(s), small = conv_flops(s) <= kSmallFlops;
+  const bool packs = !in_place(s, f), small = conv_flops(s) <= kSmallFlops;
   if (packs && t.phase == 0) {
-    const int64_t count = f.groups * f.panels.count;
+    const int64_t count = pack_tasks(f);
     for (int64_t i = small ? 0 : t.index; i < (small ? count : t.index + 1); ++i)
       pack_forward(s, f, w, static_cast<T*>(t.workspace), i);
     return;
   }
   const SweepWeights<T> weights =
       packs ? SweepWeights<T>{static_cast<const T*>(t.workspace), 0} : SweepWeights<T>{w, s.oc};
-  for (int64_t i = small ? 0 : t.index; i < (small ? f.tasks() : t.index + 1); ++i)
-    run_sweep(f, x, weights, bias, s.relu, y, t.scratch, i);
+  for (int64_t i = small ? 0 : t.index; i < (small ? sum_tasks(f) : t.index + 1); ++i)
+    run_sum(f, x, weights, bias, s.relu, y, t.scratch, i);
 }
 
 // ---------------------------------------------------------------- gradient of the input
@@ -83,11 +110,11 @@ template <class T> Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
   return g;
 }
 
-template <class T> int64_t packed_bytes(const Sweep<T>& g) {
-  return round_64(g.packed_size() * static_cast<int64_t>(sizeof(T)));
-}
-
 template <class T> void pack_grad(const ConvShape& s, const Sweep<T>& g, const T* w, T* out, int64_t index) {
+  if (planar_pays(g)) {
+    planar_pack(g, w, s.kw, g.oc * s.oc, 1, s.oc, out);
+    return;
+  }
   const int64_t group = index / g.panels.count, j = index % g.panels.count;
   const int64_t width = int64_t{g.panels.vectors(j)} * Vec<T>::lanes;
   T* to = out + g.depth * (group * g.panels.padded() + g.panels.begin(j));
@@ -108,7 +135,7 @@ template <class T> int64_t grad_tasks(const int64_t* p, int phase) {
   int64_t tasks = 0;
   for (int64_t r = 0; r < s.sh * s.sw; ++r) {
     const Sweep<T> g = grad_sweep<T>(s, r);
-    tasks += phase == 0 ? g.groups * g.panels.count : g.tasks();
+    tasks += phase == 0 ? pack_tasks(g) : sum_tasks(g);
   }
   return tasks;
 }
@@ -124,7 +151,7 @@ template <class T> int64_t grad_scratch(const int64_t* p) {
   const ConvShape& s = conv_shape(p);
   int64_t bytes = 0;
   for (int64_t r = 0; r < s.sh * s.sw; ++r) {
-    const int64_t b = sweep_scratch(grad_sweep<T>(s, r));
+    const int64_t b = scratch_bytes(grad_sweep<T>(s, r));
     bytes = b > bytes ? b : bytes;
   }
   return bytes;
@@ -140,11 +167,11 @@ template <class T> void grad_run(const Task& t) {
   int64_t before = 0;
   for (int64_t r = 0; r < s.sh * s.sw; ++r) {
     const Sweep<T> g = grad_sweep<T>(s, r);
-    const int64_t tasks = t.phase == 0 ? g.groups * g.panels.count : g.tasks();
+    const int64_t tasks = t.phase == 0 ? pack_tasks(g) : sum_tasks(g);
     T* weights = reinterpret_cast<T*>(packed);
     for (int64_t i = small ? 0 : t.index - before; i >= 0 && i < tasks; ++i) {
       if (t.phase == 0) pack_grad(s, g, w, weights, i);
-      else run_sweep(g, dy, SweepWeights<T>{weights, 0}, static_cast<const T*>(nullptr), 0, dx, t.scratch, i);
+      else run_sum(g, dy, SweepWeights<T>{weights, 0}, static_cast<const T*>(nullptr), 0, dx, t.scratch, i);
       if (!small) return;
     }
     before += tasks;

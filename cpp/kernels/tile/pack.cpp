@@ -2,11 +2,8 @@
 
 namespace cnnmath::CNNMATH_ISA {
 
-namespace {
-
-// lanes columns, each contiguous along k: squares are transposed in registers.
 template <class T>
-void pack_transposed(T* to, int64_t width, const T* from, int64_t column_step, int64_t rows, int64_t columns) {
+void pack_transposed(T* to, int64_t to_step, const T* from, int64_t column_step, int64_t rows, int64_t columns) {
   constexpr int L = Vec<T>::lanes;
   for (int64_t k = 0; k < rows; k += L) {
     const int64_t left = rows - k;
@@ -19,11 +16,9 @@ void pack_transposed(T* to, int64_t width, const T* from, int64_t column_step, i
     transpose(square);
 #pragma GCC unroll 16
     for (int i = 0; i < L; ++i)
-      if (i < left) store(to + (k + i) * width, square[i]);
+      if (i < left) store(to + (k + i) * to_step, square[i]);
   }
 }
-
-}  // namespace
 
 template <class T>
 void pack_panel(T* to, int64_t width, const T* from, int64_t row_step, int64_t column_step, int64_t rows,
@@ -44,6 +39,8 @@ void pack_panel(T* to, int64_t width, const T* from, int64_t row_step, int64_t c
   }
 }
 
+template void pack_transposed<float>(float*, int64_t, const float*, int64_t, int64_t, int64_t);
+template void pack_transposed<double>(double*, int64_t, const double*, int64_t, int64_t, int64_t);
 template void pack_panel<float>(float*, int64_t, const float*, int64_t, int64_t, int64_t, int64_t);
 template void pack_panel<double>(double*, int64_t, const double*, int64_t, int64_t, int64_t, int64_t);
 

@@ -24,4 +24,9 @@ template <class T>
 void pack_panel(T* to, int64_t width, const T* from, int64_t row_step, int64_t column_step, int64_t rows,
                 int64_t columns);
 
+// One vector of columns, each contiguous along k, by squares in registers:
+// to[k * to_step + j] = from[j * column_step + k] for k < rows, j < columns; zeros in the lanes beyond `columns`.
+template <class T>
+void pack_transposed(T* to, int64_t to_step, const T* from, int64_t column_step, int64_t rows, int64_t columns);
+
 }  // namespace cnnmath::CNNMATH_ISA

@@ -111,12 +111,12 @@ template <class T, int M, int NV> void columns_tile(const T* const* a, T* const*
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int kMaxVectors32 = 3, kMaxVectors64 = 2;
 constexpr Tile<float> rows32[3][5] = {
-    {ROWS(float, 12, 1), ROWS(float, 8, 1), ROWS(float, 4, 1), ROWS(float, 1, 1)},
-    {ROWS(float, 12, 2), ROWS(float, 8, 2), ROWS(float, 4, 2), ROWS(float, 1, 2)},
-    {ROWS(float, 8, 3), ROWS(float, 4, 3), ROWS(float, 1, 3)}};
+    {ROWS(float, 12, 1), ROWS(float, 8, 1), ROWS(float, 6, 1), ROWS(float, 4, 1), ROWS(float, 1, 1)},
+    {ROWS(float, 12, 2), ROWS(float, 8, 2), ROWS(float, 6, 2), ROWS(float, 4, 2), ROWS(float, 1, 2)},
+    {ROWS(float, 8, 3), ROWS(float, 6, 3), ROWS(float, 4, 3), ROWS(float, 1, 3)}};
 constexpr Tile<float> columns32[3][9] = {
     {COLUMNS(float, 14, 1), COLUMNS(float, 12, 1), COLUMNS(float, 8, 1), COLUMNS(float, 6, 1), COLUMNS(float, 5, 1), COLUMNS(float, 4, 1), COLUMNS(float, 3, 1), COLUMNS(float, 2, 1), COLUMNS(float, 1, 1)},
-    {COLUMNS(float, 14, 2), COLUMNS(float, 12, 2), COLUMNS(float, 8, 2), COLUMNS(float, 6, 2), COLUMNS(float, 4, 2), COLUMNS(float, 3, 2), COLUMNS(float, 2, 2), COLUMNS(float, 1, 2)},
+    {COLUMNS(float, 14, 2), COLUMNS(float, 12, 2), COLUMNS(float, 9, 2), COLUMNS(float, 8, 2), COLUMNS(float, 6, 2), COLUMNS(float, 4, 2), COLUMNS(float, 3, 2), COLUMNS(float, 2, 2), COLUMNS(float, 1, 2)},
     {COLUMNS(float, 8, 3), COLUMNS(float, 6, 3), COLUMNS(float, 4, 3), COLUMNS(float, 2, 3), COLUMNS(float, 1, 3)}};
 constexpr Tile<double> rows64[2][3] = {{ROWS(double, 12, 1), ROWS(double, 4, 1), ROWS(double, 1, 1)},
                                    {ROWS(double, 12, 2), ROWS(double, 4, 2), ROWS(double, 1, 2)}};
