@@ -123,7 +123,7 @@ class _Grad(Op):
     def lower(self, low: Lowering, node: Node) -> None:
         dy, x, weight, mean, spread, y = node.inputs
         assert dy is not None and x is not None
-        dx, dweight, dbias, *masked = [t if low.used(t) else None for t in node.outputs]
+        dx, dweight, dbias, *masked = [t if low.wanted(t) else None for t in node.outputs]
         dz = masked[0] if masked else None
         if dz is not None:
             low.share(dz, dy)

@@ -83,7 +83,7 @@ class _MaxPool(Op):
         (x,) = node.inputs
         y, codes = node.outputs
         assert x is not None
-        kept = codes if low.used(codes) else None
+        kept = codes if low.wanted(codes) else None
         low.call("max_pool2d", [x, y, kept], **_fields(x.shape, node.attrs["geometry"]))
 
     def flops(self, node: Node) -> int:

@@ -113,7 +113,7 @@ class Lowering:
     # For ops.
 
     def wanted(self, t: Tensor) -> bool:
-        """Whether anything reads this output; kernels may leave out what nothing does."""
+        """Whether anything reads `t`, or the graph gives it out; kernels may leave out what nothing does."""
         return t in self._uses
 
     def place(self, t: Tensor) -> Place:
@@ -121,10 +121,6 @@ class Lowering:
         if t not in self._storage:
             self._bind(t, Place(Buffer(t.nbytes)))
         return self._storage[t]
-
-    def used(self, t: Tensor) -> bool:
-        """Whether anything reads `t`, or the graph gives it out."""
-        return t in self._uses
 
     def alias(self, out: Tensor, of: Tensor) -> None:
         """`out` has the memory of `of`: a reshape that moves nothing. Copies where `out` is an output of the graph."""
