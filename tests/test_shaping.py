@@ -143,7 +143,7 @@ def test_pad(case: Any, dtype: Any, seed: int) -> None:
     try:
         out, pullback = cnnmath.vjp(lambda x: F.pad(x, pad, mode, value), x)
     except ValueError as e:
-        assert any(s in str(e) for s in ("leaves", "cuts more", "at most"))
+        assert any(s in str(e) for s in ("leaves", "more than", "at most"))
         assume(False)
     np.testing.assert_array_equal(out, reference.pad(x, pad, mode, value))
     v = numbers(out.shape, dtype, seed + 1)
@@ -207,7 +207,7 @@ X = np.zeros((2, 3, 4))
         ),
         (lambda: F.pad(X, (5, 0), "circular"), ValueError, "pad: mode circular expects at most 4"),
         (lambda: F.pad(X, (-5, 0)), ValueError, "pad: .* leaves dim 2 with a negative size"),
-        (lambda: F.pad(X, (-2, -2), "replicate"), ValueError, "pad: .* leaves nothing of dim 2"),
+        (lambda: F.pad(X, (-2, -2), "replicate"), ValueError, "pad: .* leaves nothing"),
         (
             lambda: F.pad(X, (1, 1) * 3, "reflect"),
             ValueError,

@@ -475,28 +475,49 @@ template <class T> static CNNMATH_INLINE Vec<T> exponent(Vec<T> a) {
 }
 
 // ---------------------------------------------------------------- across the lanes, in a fixed tree of halves
-template <class T> static CNNMATH_INLINE T hsum(Vec<T> a) {
-  T t[Vec<T>::lanes];
-  store(t, a);
-  for (int n = Vec<T>::lanes / 2; n > 0; n /= 2)
-    for (int k = 0; k < n; ++k) t[k] += t[k + n];
-  return t[0];
+template <class T, int bytes> struct Part {
+  typedef T Reg __attribute__((vector_size(bytes)));
+};
+template <class T, int bytes>
+static CNNMATH_INLINE typename Part<T, bytes / 2>::Reg low_half(typename Part<T, bytes>::Reg a) {
+  constexpr int n = bytes / 2 / static_cast<int>(sizeof(T));
+  if constexpr (n == 8) return __builtin_shufflevector(a, a, 0, 1, 2, 3, 4, 5, 6, 7);
+  else if constexpr (n == 4) return __builtin_shufflevector(a, a, 0, 1, 2, 3);
+  else return __builtin_shufflevector(a, a, 0, 1);
 }
+template <class T, int bytes>
+static CNNMATH_INLINE typename Part<T, bytes / 2>::Reg high_half(typename Part<T, bytes>::Reg a) {
+  constexpr int n = bytes / 2 / static_cast<int>(sizeof(T));
+  if constexpr (n == 8) return __builtin_shufflevector(a, a, 8, 9, 10, 11, 12, 13, 14, 15);
+  else if constexpr (n == 4) return __builtin_shufflevector(a, a, 4, 5, 6, 7);
+  else return __builtin_shufflevector(a, a, 2, 3);
+}
+template <class T, int bytes> static CNNMATH_INLINE T hsum_of(typename Part<T, bytes>::Reg a) {
+  if constexpr (bytes > 16) return hsum_of<T, bytes / 2>(low_half<T, bytes>(a) + high_half<T, bytes>(a));
+  else if constexpr (sizeof(T) == 4) return (a[0] + a[2]) + (a[1] + a[3]);
+  else return a[0] + a[1];
+}
+template <class T> static CNNMATH_INLINE T hsum(Vec<T> a) { return hsum_of<T, kVecBytes>(a.r); }
 // The largest and the smallest lane; NaN when a lane is NaN.
-template <class T> static CNNMATH_INLINE T hmax(Vec<T> a) {
-  T t[Vec<T>::lanes];
-  store(t, a);
-  for (int n = Vec<T>::lanes / 2; n > 0; n /= 2)
-    for (int k = 0; k < n; ++k) t[k] = (t[k] > t[k + n] || t[k] != t[k]) ? t[k] : t[k + n];
-  return t[0];
+template <class T, int bytes> static CNNMATH_INLINE T hmax_of(typename Part<T, bytes>::Reg a) {
+  if constexpr (bytes > 16) {
+    const typename Part<T, bytes / 2>::Reg l = low_half<T, bytes>(a), h = high_half<T, bytes>(a);
+    return hmax_of<T, bytes / 2>((l > h) | (l != l) ? l : h);
+  } else {
+    // in vectors to the end: branches on the numbers would be guessed wrong
+    typedef typename Part<T, bytes>::Reg R;
+    if constexpr (sizeof(T) == 4) {
+      const R h = __builtin_shufflevector(a, a, 2, 3, 0, 1), m = (a > h) | (a != a) ? a : h;
+      const R g = __builtin_shufflevector(m, m, 1, 0, 3, 2), top = (m > g) | (m != m) ? m : g;
+      return top[0];
+    } else {
+      const R h = __builtin_shufflevector(a, a, 1, 0), top = (a > h) | (a != a) ? a : h;
+      return top[0];
+    }
+  }
 }
-template <class T> static CNNMATH_INLINE T hmin(Vec<T> a) {
-  T t[Vec<T>::lanes];
-  store(t, a);
-  for (int n = Vec<T>::lanes / 2; n > 0; n /= 2)
-    for (int k = 0; k < n; ++k) t[k] = (t[k] < t[k + n] || t[k] != t[k]) ? t[k] : t[k + n];
-  return t[0];
-}
+template <class T> static CNNMATH_INLINE T hmax(Vec<T> a) { return hmax_of<T, kVecBytes>(a.r); }
+template <class T> static CNNMATH_INLINE T hmin(Vec<T> a) { return -hmax(Vec<T>{-a.r}); }
 
 // The square of `lanes` vectors, rows against columns.
 template <class T> static CNNMATH_INLINE void transpose(Vec<T> (&r)[Vec<T>::lanes]) {

@@ -22,22 +22,28 @@ inline Way way_of(const RelayoutFields& f) {
     if (f.sx[d] == 1 && f.n[d] > 1) w.across = d;
   return w;
 }
-// tiles of kTileSide x kTileSide in the plane (across, last), times everything else
-inline int64_t tiles_across(const RelayoutFields& f, const Way& w) {
-  return ceil_div(f.n[w.across], kTileSide);
+// Tiles of the plane (across, last), kTileSide x kTileSide or as many numbers where one side is short.
+inline int64_t side_of(int64_t n, int64_t other) {
+  if (n < kTileSide) return n;
+  return other < kTileSide ? kTileSide * kTileSide / other : kTileSide;
 }
-inline int64_t tiles_last(const RelayoutFields& f, const Way& w) { return ceil_div(f.n[w.last], kTileSide); }
-inline int64_t tile_size(const RelayoutFields& f, const Way& w) {
-  return min_of(f.n[w.across], kTileSide) * min_of(f.n[w.last], kTileSide);
-}
-inline int64_t tile_count(const RelayoutFields& f, const Way& w) {
-  return w.elements / (f.n[w.across] * f.n[w.last]) * tiles_across(f, w) * tiles_last(f, w);
-}
+struct Tiles {
+  int64_t side_across, side_last, across, last, count;
+  Tiles(const RelayoutFields& f, const Way& w) {
+    const int64_t a = f.n[w.across], l = f.n[w.last];
+    side_across = side_of(a, l);
+    side_last = side_of(l, a);
+    across = ceil_div(a, side_across);
+    last = ceil_div(l, side_last);
+    count = w.elements / (a * l) * across * last;
+  }
+  int64_t size() const { return side_across * side_last; }
+};
 
 int64_t relayout_tasks(const int64_t* p, int) {
   const auto& f = *reinterpret_cast<const RelayoutFields*>(p);
   const Way w = way_of(f);
-  return w.across < 0 ? piece_tasks(w.elements, 1) : piece_tasks(tile_count(f, w), tile_size(f, w));
+  return w.across < 0 ? piece_tasks(w.elements, 1) : piece_tasks(Tiles(f, w).count, Tiles(f, w).size());
 }
 
 // y[j][i] = x[i][j] for side x side elements in registers. The lists of numbers say where each lane comes
@@ -139,9 +145,36 @@ struct Block<uint64_t> {
 #undef CNNMATH_LOAD_ROWS
 #undef CNNMATH_STORE_ROW
 
+// A few rows: each place of y gets `rows` neighbours. The count is a constant so that the loop is unrolled,
+// and where they are all of y (channels of an image) the compiler interleaves whole vectors.
+template <class E, int rows>
+void interleave(const E* __restrict x, int64_t sx, E* __restrict y, int64_t sy, int64_t columns) {
+  if (sy == rows)
+    for (int64_t j = 0; j < columns; ++j)
+      for (int i = 0; i < rows; ++i) y[j * rows + i] = x[i * sx + j];
+  else
+    for (int64_t j = 0; j < columns; ++j)
+      for (int i = 0; i < rows; ++i) y[j * sy + i] = x[i * sx + j];
+}
+template <class E, int columns>
+void separate(const E* __restrict x, int64_t sx, E* __restrict y, int64_t sy, int64_t rows) {
+  if (sx == columns)
+    for (int j = 0; j < columns; ++j)
+      for (int64_t i = 0; i < rows; ++i) y[j * sy + i] = x[i * columns + j];
+  else
+    for (int j = 0; j < columns; ++j)
+      for (int64_t i = 0; i < rows; ++i) y[j * sy + i] = x[i * sx + j];
+}
+
 // y[j·sy + i] = x[i·sx + j] for i < rows, j < columns
 template <class E>
 void transpose_tile(const E* x, int64_t sx, E* y, int64_t sy, int64_t rows, int64_t columns) {
+  if (rows == 2) return interleave<E, 2>(x, sx, y, sy, columns);
+  if (rows == 3) return interleave<E, 3>(x, sx, y, sy, columns);
+  if (rows == 4) return interleave<E, 4>(x, sx, y, sy, columns);
+  if (columns == 2) return separate<E, 2>(x, sx, y, sy, rows);
+  if (columns == 3) return separate<E, 3>(x, sx, y, sy, rows);
+  if (columns == 4) return separate<E, 4>(x, sx, y, sy, rows);
   constexpr int64_t side = Block<E>::side;
   constexpr int64_t line =
       max_of(side, 64 / static_cast<int64_t>(sizeof(E)));  // use up a cache line of x at a time
@@ -156,13 +189,28 @@ void transpose_tile(const E* x, int64_t sx, E* y, int64_t sy, int64_t rows, int6
     for (int64_t i = full_rows; i < rows; ++i) y[j * sy + i] = x[i * sx + j];
 }
 
+// Rows are often too short for the call of memcpy to pay.
+template <class E>
+CNNMATH_INLINE void copy_dense(const E* x, E* y, int64_t n) {
+  typedef E U __attribute__((vector_size(32), aligned(sizeof(E))));
+  constexpr int64_t step = 32 / static_cast<int64_t>(sizeof(E));
+  if (n > 32 * step) {
+    __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(E));
+    return;
+  }
+  int64_t i = 0;
+  for (; i + step <= n; i += step) *reinterpret_cast<U*>(y + i) = *reinterpret_cast<const U*>(x + i);
+#pragma GCC unroll 1
+  for (; i < n; ++i) {
+    __asm__ volatile("" ::: "memory");  // or it becomes a call again
+    y[i] = x[i];
+  }
+}
+
 template <class E>
 void copy_row(const E* x, int64_t sx, E* y, int64_t sy, int64_t n) {
   if (sx == 1 && sy == 1) {
-    if (n >= 32)
-      __builtin_memcpy(y, x, static_cast<size_t>(n) * sizeof(E));
-    else
-      for (int64_t i = 0; i < n; ++i) y[i] = x[i];
+    copy_dense(x, y, n);
   } else if (sx == 0 && sy == 1) {
     const E value = *x;
     for (int64_t i = 0; i < n; ++i) y[i] = value;
@@ -191,7 +239,7 @@ void relayout_rows(const RelayoutFields& f, const Way& w, const E* x, E* y, Rang
 
 template <class E>
 void relayout_tiles(const RelayoutFields& f, const Way& w, const E* x, E* y, Range r) {
-  const int64_t across = tiles_across(f, w), last = tiles_last(f, w);
+  const Tiles tiles(f, w);
   Odometer<2> o;
   o.rank = 0;
   for (int d = 0; d < w.last; ++d) {
@@ -199,12 +247,13 @@ void relayout_tiles(const RelayoutFields& f, const Way& w, const E* x, E* y, Ran
     o.size[o.rank] = f.n[d], o.stride[0][o.rank] = f.sx[d], o.stride[1][o.rank] = f.sy[d];
     ++o.rank;
   }
+  const int64_t sx = f.sx[w.last], sy = f.sy[w.across];
   for (int64_t tile = r.begin; tile < r.end; ++tile) {
-    const int64_t j = tile % across * kTileSide, i = tile / across % last * kTileSide;
-    o.seek(tile / (across * last));
-    const int64_t sx = f.sx[w.last], sy = f.sy[w.across];
+    const int64_t j = tile % tiles.across * tiles.side_across;
+    const int64_t i = tile / tiles.across % tiles.last * tiles.side_last;
+    o.seek(tile / (tiles.across * tiles.last));
     transpose_tile(x + o.offset[0] + i * sx + j, sx, y + o.offset[1] + j * sy + i, sy,
-                   min_of(kTileSide, f.n[w.last] - i), min_of(kTileSide, f.n[w.across] - j));
+                   min_of(tiles.side_last, f.n[w.last] - i), min_of(tiles.side_across, f.n[w.across] - j));
   }
 }
 
@@ -219,7 +268,7 @@ void relayout(const Task& t) {
   if (w.across < 0)
     relayout_rows(f, w, x, y, piece_range(w.elements, 1, t.index));
   else
-    relayout_tiles(f, w, x, y, piece_range(tile_count(f, w), tile_size(f, w), t.index));
+    relayout_tiles(f, w, x, y, piece_range(Tiles(f, w).count, Tiles(f, w).size(), t.index));
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ CNNMATH_INLINE void for_runs(const SumFields& f, Range r, F body) {
   const int64_t rank = f.kept + f.reduced;
   const int64_t n = f.reduced > 0 ? f.n[rank - 1] : 1, s = f.reduced > 0 ? f.s[rank - 1] : 1;
   if (r.begin >= r.end) return;
+  if (f.reduced <= 1) return body(r.begin * s, r.end - r.begin, s);
   Odometer<1> o = walk(f, f.kept, rank - 1);
   o.seek(r.begin / n);
   int64_t column = r.begin % n;
@@ -146,35 +147,40 @@ void sum_folded(const T* x, int64_t columns, Range terms, T* y) {
   }
 }
 
-// One unit and one range of terms; writes its outputs at y[first ...].
+// The units [first, beyond) over one range of terms; writes their outputs.
 template <class T>
-void sum_unit(const SumFields& f, const Cut& c, const T* x, int64_t unit, Range terms, T* y) {
+void sum_units(const SumFields& f, const Cut& c, const T* x, int64_t first, int64_t beyond, Range terms,
+               T* y) {
+  if (c.way == Cut::folded) return sum_folded(x, c.columns_dim, terms, y);
   if (c.way == Cut::rows) {
     Odometer<1> o = walk(f, 0, f.kept);
-    o.seek(unit);
-    y[unit] = sum_row(f, x + o.offset[0], terms);
+    o.seek(first);
+    for (int64_t unit = first; unit < beyond; ++unit, o.next()) y[unit] = sum_row(f, x + o.offset[0], terms);
     return;
   }
-  if (c.way == Cut::folded) return sum_folded(x, c.columns_dim, terms, y);
   constexpr int64_t L = Vec<T>::lanes;
   Odometer<1> o = walk(f, 0, f.kept - 1);
-  o.seek(unit / c.per_row);
-  const int64_t begin = unit % c.per_row * c.width, end = min_of(c.columns_dim, begin + c.width);
-  T* to = y + unit / c.per_row * c.columns_dim;
-  const T* from = x + o.offset[0];
-  for (int64_t j = begin; j < end;) {
-    const int64_t left = end - j;
-    if (left > 2 * L) {
+  int64_t row = first / c.per_row, tile = first % c.per_row;
+  o.seek(row);
+  for (int64_t unit = first; unit < beyond; ++unit) {
+    const int64_t end = min_of(c.columns_dim, (tile + 1) * c.width);
+    T* to = y + row * c.columns_dim;
+    const T* from = x + o.offset[0];
+    for (int64_t j = tile * c.width; j < end; j += 4 * L) {
+      const int64_t left = min_of(end - j, 4 * L);
       if (left > 3 * L)
-        sum_columns<T, 4>(f, from + j, terms, to + j, min_of(left, 4 * L));
-      else
+        sum_columns<T, 4>(f, from + j, terms, to + j, left);
+      else if (left > 2 * L)
         sum_columns<T, 3>(f, from + j, terms, to + j, left);
-    } else if (left > L) {
-      sum_columns<T, 2>(f, from + j, terms, to + j, left);
-    } else {
-      sum_columns<T, 1>(f, from + j, terms, to + j, left);
+      else if (left > L)
+        sum_columns<T, 2>(f, from + j, terms, to + j, left);
+      else
+        sum_columns<T, 1>(f, from + j, terms, to + j, left);
     }
-    j += 4 * L;
+    if (++tile < c.per_row) continue;
+    tile = 0;
+    ++row;
+    o.next();
   }
 }
 
@@ -221,8 +227,9 @@ void sum(const Task& t) {
   const Range terms{chunk * c.chunk, min_of(c.terms, (chunk + 1) * c.chunk)};
   T* to = c.chunks > 1 ? static_cast<T*>(t.workspace) + chunk * c.outputs : y;
   const int64_t first = group * grain, beyond = min_of(c.units, first + grain);
-  for (int64_t unit = first; unit < beyond; ++unit) sum_unit(f, c, x, unit, terms, to);
-  if (c.chunks > 1 || first >= beyond) return;
+  if (first >= beyond) return;
+  sum_units(f, c, x, first, beyond, terms, to);
+  if (c.chunks > 1) return;
   // the outputs of these units, contiguous
   const int64_t begin = first / c.per_row * c.columns_dim + first % c.per_row * c.width;
   const int64_t end = beyond / c.per_row * c.columns_dim + beyond % c.per_row * c.width;
