@@ -10,6 +10,7 @@ CASES = {
     "gemm": "matrix products against NumPy's",
     "conv": "single convolution layers against PyTorch's",
     "steps": "training steps of whole networks against NumPy",
+    "learning": "loss curves and accuracy on real data against PyTorch's",
     "peers": "training steps and inference of whole networks against PyTorch",
 }
 

@@ -1,0 +1,118 @@
+"""Loss curves and accuracy on real data against PyTorch's, from the same weights and the same batches.
+
+`python -m bench learning --network lenet5 --epochs 3` (MNIST) or `--network resnet20` (CIFAR-10); the data sets are found
+through CNNMATH_DATA. Prints both losses of the first steps, the largest difference among them, and both test accuracies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .networks import NETWORKS, initial_state
+from .report import Row, report
+
+Array = npt.NDArray[Any]
+DATA = {"lenet5": "mnist", "mnist_cnn": "mnist", "vgg_small": "cifar10", "resnet20": "cifar10"}
+LR, MOMENTUM, FIRST_STEPS = 0.05, 0.9, 5
+
+
+def batches(n: int, batch: int, epoch: int) -> Iterator[Array]:
+    order = np.random.default_rng(epoch).permutation(n)
+    for at in range(0, n - batch + 1, batch):
+        yield order[at : at + batch]
+
+
+class Cnnmath:
+    def __init__(self, name: str, threads: int) -> None:
+        import cnnmath
+        from cnnmath import nn
+
+        cnnmath.set_num_threads(threads)
+        self.model = NETWORKS[name].build(nn)
+        state = self.model.state_dict()
+        self.model.load_state_dict({**state, **initial_state(name)})
+        self.optimizer = cnnmath.optim.SGD(self.model, lr=LR, momentum=MOMENTUM)
+        self.trainer = cnnmath.Trainer(self.model, self.optimizer, cnnmath.losses.CrossEntropyLoss())
+
+    def step(self, x: Array, y: Array, lr: float) -> float:
+        self.optimizer.param_groups[0]["lr"] = lr
+        return self.trainer.train_step(x, y)
+
+    def accuracy(self, x: Array, y: Array) -> float:
+        return float(np.mean(self.trainer.predict(x).argmax(1) == y))
+
+
+class Torch:
+    def __init__(self, name: str, threads: int) -> None:
+        import torch
+
+        self.torch = torch
+        torch.set_num_threads(threads)
+        self.model = NETWORKS[name].build(torch.nn)
+        state = self.model.state_dict()
+        state.update({k: torch.from_numpy(v) for k, v in initial_state(name).items()})
+        self.model.load_state_dict(state)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR, momentum=MOMENTUM)
+
+    def step(self, x: Array, y: Array, lr: float) -> float:
+        torch = self.torch
+        self.optimizer.param_groups[0]["lr"] = lr
+        self.optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(self.model(torch.from_numpy(x)), torch.from_numpy(y))
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def accuracy(self, x: Array, y: Array) -> float:
+        torch = self.torch
+        self.model.eval()
+        with torch.inference_mode():
+            parts = [
+                self.model(torch.from_numpy(x[i : i + 500])).argmax(1).numpy() for i in range(0, len(x), 500)
+            ]
+        self.model.train()
+        return float(np.mean(np.concatenate(parts) == y))
+
+
+def curve(make: Callable[[], Any], args: argparse.Namespace, train: Any, test: Any) -> Row:
+    learner = make()
+    x, y = train
+    steps = args.epochs * (len(x) // args.batch)
+    losses: list[float] = []
+    start = time.perf_counter()
+    for epoch in range(args.epochs):
+        for rows in batches(len(x), args.batch, epoch):
+            lr = LR * 0.5 * (1 + np.cos(np.pi * len(losses) / steps))
+            losses.append(learner.step(np.ascontiguousarray(x[rows]), y[rows], float(lr)))
+    seconds = time.perf_counter() - start
+    row: Row = {"library": type(learner).__name__.lower(), "steps": steps, "seconds": seconds}
+    row |= {f"loss {i + 1}": round(losses[i], 7) for i in range(FIRST_STEPS)}
+    row |= {
+        "last 100": round(float(np.mean(losses[-100:])), 5),
+        "test accuracy": f"{learner.accuracy(*test):.4f}",
+    }
+    return row
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="bench learning", description=__doc__)
+    parser.add_argument("--network", choices=sorted(DATA), default="lenet5")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json")
+    args = parser.parse_args(arguments)
+    from cnnmath import data
+
+    train, test = ((x - x.mean(), y) for x, y in getattr(data, DATA[args.network])())
+    makers = [lambda: Cnnmath(args.network, args.threads), lambda: Torch(args.network, args.threads)]
+    rows = [curve(make, args, train, test) for make in makers]
+    worst = max(abs(rows[0][f"loss {i + 1}"] - rows[1][f"loss {i + 1}"]) for i in range(FIRST_STEPS))
+    report("learning", rows, args.threads, args.json)
+    print(f"largest difference of the first {FIRST_STEPS} losses: {worst:.2g}")
