@@ -294,7 +294,7 @@ class Trainer:
 
         Args:
             x: samples, (n, ...).
-            batch_size: samples computed at once; results do not depend on it.
+            batch_size: samples computed at once; it changes no more than the rounding.
         """
         rows = Rows(x, "x")
         with _mode(self.model, False), using(self.generator):
