@@ -6,6 +6,7 @@ that lie inside the image. In adaptive pooling output i of O sees the inputs flo
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -259,7 +260,15 @@ def _adaptive(op: str, x: Tensor, size: tuple[int | None, int | None], empty_cha
 
 
 def _longest(n: int, out: int) -> int:
-    return max((-(-(i + 1) * n // out) - i * n // out for i in range(out)), default=1)
+    """The longest window: max over i < out of ceil((i + 1) n / out) - floor(i n / out).
+
+    i n mod out takes all multiples of gcd(n, out), so the remainder r of n / out adds one pixel where it is not 0,
+    and another where it reaches over two boundaries.
+    """
+    if out == 0:
+        return 1
+    q, r = divmod(n, out)
+    return q + (r > 0) + (r > math.gcd(n, out))
 
 
 def _max_pool(x: Tensor, geometry: Geometry, return_indices: bool) -> Any:
