@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cnnmath import data
 from cnnmath.data.idx import read_idx
 

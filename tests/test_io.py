@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-import cnnmath
 import numpy as np
 import pytest
+
+import cnnmath
 
 
 def arrays(rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -7,9 +7,10 @@ import math
 import pickle
 from typing import Any
 
-import cnnmath
 import numpy as np
 import pytest
+
+import cnnmath
 from cnnmath import nn, optim
 from cnnmath import reference as ref
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cnnmath import nn, optim
 from cnnmath.optim import schedules
 
