@@ -13,6 +13,10 @@ from hypothesis.extra import numpy as hnp
 import cnnmath
 import cnnmath.functional as F
 from cnnmath import reference
+from cnnmath.graph.autodiff import differentiate
+from cnnmath.graph.ir import as_tensor
+from cnnmath.graph.variable import Variable
+from cnnmath.planner import eager
 
 from .checks import FLOATS, close, same_bits_on_any_threads, strided
 
@@ -108,6 +112,44 @@ def test_orders_mix(rng: np.random.Generator) -> None:
     a, b = rng.normal(0, 1, (2, 3, 4, 5)), rng.normal(0, 1, (2, 3, 4, 5))
     for x in (a, strided(a), np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)):
         np.testing.assert_array_equal(F.sub(x, b), a - b)
+
+
+ORDERS: dict[str, tuple[Any, Any]] = {
+    "add": (F.add, np.add),
+    "mul": (
+        lambda w, y: F.mul(F.relu(w), F.mean(w, 1, True)),
+        lambda w, y: np.maximum(w, 0) * w.mean(1, keepdims=True),
+    ),
+    "sum": (lambda w, y: F.sum(w, (0, 2)), lambda w, y: w.sum((0, 2))),
+    "reshape": (lambda w, y: F.reshape(w, (12, 10)), lambda w, y: w.reshape(12, 10)),
+    "cat": (lambda w, y: F.cat([w, y], 2), lambda w, y: np.concatenate([w, y], 2)),
+    "pad": (lambda w, y: F.pad(w, (1, 2, 3, 0)), lambda w, y: np.pad(w, ((0, 0), (0, 0), (3, 0), (1, 2)))),
+    "permute": (lambda w, y: F.permute(w, (3, 1, 0, 2)), lambda w, y: w.transpose(3, 1, 0, 2)),
+    "softmax": (lambda w, y: F.softmax(w, 1), lambda w, y: reference.softmax(w, 1)),
+    "mse_loss": (lambda w, y: F.mse_loss(y, w, reduction="none"), lambda w, y: (w - y) ** 2),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_variables_of_another_order(name: str, rng: np.random.Generator) -> None:
+    """Convolution weights lie as [kh][kw][in][out]: every op takes them, and its gradient fits them."""
+    ours, numpys = ORDERS[name]
+    value, y = rng.normal(0, 1, (2, 4, 3, 2, 5))
+    w = Variable(value, order=(2, 3, 1, 0))
+
+    def loss(w: Any, y: Any) -> Any:
+        out = ours(w, y)
+        return F.sum(F.mul(out, out))
+
+    def gradient(y: Any) -> Any:
+        t = as_tensor(w)
+        out = loss(t, y)
+        return differentiate(out.graph, [out], [out.graph.constant(1.0, out.dtype)], [t])[0]
+
+    found = eager.call(lambda y: ours(as_tensor(w), y), (y,), {})
+    np.testing.assert_allclose(found, numpys(value, y), rtol=1e-12, atol=1e-15)
+    expected = cnnmath.grad(loss)(value, y)  # in the default order, where finite differences have checked it
+    np.testing.assert_allclose(eager.call(gradient, (y,), {}), expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(

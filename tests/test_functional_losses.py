@@ -187,6 +187,13 @@ def test_errors(call: Any, error: Any, message: str) -> None:
         call()
 
 
+def test_a_reshaped_target_is_checked_too() -> None:
+    loss = cnnmath.value_and_grad(lambda x, t: F.cross_entropy(x, F.reshape(t, (2,))))
+    assert loss(X, T.reshape(2, 1))[0] == F.cross_entropy(X, T)
+    with pytest.raises(ValueError, match="cross_entropy: target .*got 5"):
+        loss(X, np.array([[0], [5]]))
+
+
 def test_a_wrong_target_does_not_spoil_the_next_call() -> None:
     good = F.cross_entropy(X, T)
     with pytest.raises(ValueError, match="cross_entropy: target"):

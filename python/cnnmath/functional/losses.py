@@ -11,7 +11,7 @@ from ..graph.ir import CellLike, Node, Op, Order, Spec, Tensor, apply, as_tensor
 from ..planner.eager import default_layout, function
 from ..planner.lowering import Lowering
 from ._checks import floating
-from ._moves import expand, in_order, relayout_op, split_at
+from ._moves import expand, in_order, permute_op, relayout_op, reshape_op, split_at
 from .arithmetic import broadcast_shapes, mul, neg_op, scaled
 from .shaping import reshape
 from .softmax import log_softmax
@@ -170,7 +170,11 @@ def check_targets(target: Tensor, classes: int, ignore_index: int) -> None:
                 f"got {wrong.flat[0]}"
             )
 
-    while target.node is not None and target.node.op in (relayout_op,):
+    while target.node is not None and target.node.op in (
+        relayout_op,
+        reshape_op,
+        permute_op,
+    ):  # the same values
         source = target.node.inputs[0]
         assert source is not None
         target = source

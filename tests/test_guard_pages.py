@@ -1,0 +1,83 @@
+"""No kernel reads beyond its inputs: they end where memory that may not be touched begins."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnmath.functional as F
+
+from .checks import FLOATS, Array
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
+
+
+@pytest.fixture
+def guarded() -> Any:
+    """`guarded(array)` is a copy whose last byte is the last before a forbidden page."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    libc.mprotect.restype = ctypes.c_int
+    page = mmap.PAGESIZE
+    open_pages = []
+
+    def make(array: Array) -> Array:
+        size = -(-array.nbytes // page) * page
+        memory = mmap.mmap(-1, size + page)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        assert libc.mprotect(start + size, page, 0) == 0
+        open_pages.append((memory, start + size))
+        copy = np.frombuffer(memory, array.dtype, array.size, size - array.nbytes).reshape(array.shape)
+        copy[...] = array
+        return copy
+
+    yield make
+    for _, address in open_pages:
+        libc.mprotect(address, page, mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("columns", [1, 2, 3, 7, 8, 9, 15, 16, 17, 33, 64, 67])
+def test_inputs_end_at_a_guard_page(
+    guarded: Callable[[Array], Array], dtype: Any, columns: int, rng: np.random.Generator
+) -> None:
+    for rows in (1, 3, 63, 65, 130):
+        x = guarded(rng.normal(0, 1, (rows, columns)).astype(dtype))
+        p = guarded(rng.uniform(0, 1, (rows, columns)).astype(dtype))
+        w = guarded(rng.uniform(1, 2, columns).astype(dtype))
+        t = guarded(rng.integers(0, columns, rows))
+        deep = guarded(rng.normal(0, 1, (2, columns, rows)).astype(dtype))
+        deep_t = guarded(rng.integers(0, columns, (2, rows)))
+        planes = guarded(rng.normal(0, 1, (2, 3, rows, columns)).astype(dtype))
+        found = [
+            F.relu(x),
+            F.sigmoid(x),
+            F.tanh(x),
+            F.add(x, w),
+            F.mul(x, p),
+            F.sum(x, 0),
+            F.sum(x, 1),
+            F.sum(x),
+        ]
+        found += [
+            F.softmax(x, 1),
+            F.log_softmax(x, 0),
+            F.permute(x, (1, 0)),
+            F.pad(x, (1, 2)),
+            F.cat([x, x], 1),
+        ]
+        found += [F.cross_entropy(x, t, w, label_smoothing=0.1), F.cross_entropy(x, p, w), F.mse_loss(x, p)]
+        found += [
+            F.cross_entropy(deep, deep_t, w),
+            F.sum(deep, (0, 2)),
+            F.softmax(deep, 1),
+            F.flatten(planes, 1),
+        ]
+        found += [F.relu(planes), F.sum(planes, (0, 2, 3)), F.sum(planes, 1)]
+        assert all(np.isfinite(a).all() for a in found)
