@@ -1,13 +1,21 @@
 """cnnmath: convolutional neural networks on CPUs. NumPy in, NumPy out; the hot paths are C++."""
 
-from . import data, functional, initializers, losses, metrics, nn, optim, regularizers, training
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import functional, initializers, nn
 from ._core import get_num_threads
 from ._core import version as __version__
 from .derivatives import Function, grad, gradcheck, value_and_grad, vjp
-from .io import load, save
 from .machine import build_config, set_num_threads
 from .planner.random import manual_seed
-from .training import Trainer
+
+if TYPE_CHECKING:
+    from . import data, losses, metrics, optim, regularizers, training
+    from .io import load, save
+    from .training import Trainer
 
 __all__ = [
     "Function",
@@ -33,3 +41,20 @@ __all__ = [
     "value_and_grad",
     "vjp",
 ]
+
+# Imported on first use, so that `import cnnmath` stays quick: modules, and names with the module that has them.
+_MODULES = ("data", "losses", "metrics", "optim", "regularizers", "training")
+_NAMES = {"Trainer": "training", "load": "io", "save": "io"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)  # which sets the attribute
+    if name in _NAMES:
+        value = globals()[name] = getattr(import_module(f".{_NAMES[name]}", __name__), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

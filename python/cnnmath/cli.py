@@ -56,10 +56,8 @@ _positive.__name__ = "number"
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of all commands."""
-    from . import __version__
-
     main = _Parser(prog="cnnmath", description="Convolutional neural networks on CPUs.")
-    main.add_argument("--version", action="version", version=f"cnnmath {__version__}")
+    main.add_argument("--version", action="version", version=f"cnnmath {build_config()['version']}")
     commands = main.add_subparsers(dest="command", metavar="command", required=True)
 
     train = commands.add_parser(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ def save(model_or_state: Any, path: str | os.PathLike[str]) -> None:
         model_or_state: a Module, or a dict such as `model.state_dict()`.
         path: the file; its folder must exist.
     """
+    import secrets
+
     from safetensors.numpy import save_file
 
     state = model_or_state.state_dict() if hasattr(model_or_state, "state_dict") else model_or_state
