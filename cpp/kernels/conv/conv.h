@@ -3,11 +3,14 @@
 //   y[n,p,q,o] = act(bias[o] + sum over i,j,k of x[n, p*sh - pt + i*dh, q*sw - pl + j*dw, k] w[i,j,k,o])
 //
 // x outside its map counts as 0; k runs over the c/groups channels of o's group. x is [n][h][w][c], y is
-// [n][oh][ow][oc], w is [kh][kw][c/groups][oc], all dense. The padding at the bottom and on the right follows from oh and ow.
+// [n][oh][ow][oc], w is [kh][kw][c/groups][oc], all dense. The padding at the bottom and on the right follows
+// from oh and ow.
 //
-// Kernels (all take the fields of ConvShape, in order; any of the sizes but groups, strides and dilations may be 0):
+// Kernels (all take the fields of ConvShape, in order; any of the sizes but groups, strides and dilations may
+// be 0):
 //   conv2d               args "x w bias? y"   y as above; act is relu (max(0, .), NaN stays) when `relu` is 1
-//   conv2d_grad_input    args "dy w dx"       dx[n,h,w,k] = sum of dy[n,p,q,o] w[i,j,k,o] over all that x[n,h,w,k] went into
+//   conv2d_grad_input    args "dy w dx"       dx[n,h,w,k] = sum of dy[n,p,q,o] w[i,j,k,o] over all (p,q,o,i,j)
+//                        that x[n,h,w,k] went into
 //   conv2d_grad_weight   args "x dy dw"       dw[i,j,k,o] = sum over n,p,q of x[n, ., ., k] dy[n,p,q,o]
 // (The gradient of the bias is column_sums, in gemm.)
 // `relu` is read by conv2d alone. Outputs are overwritten, and alias no input.

@@ -1,4 +1,5 @@
-// Convolutions in which every channel has a filter of its own: channels in the lanes, pixels one after the other.
+// Convolutions in which every channel has a filter of its own: channels in the lanes, pixels one after the
+// other.
 #include "kernels/conv/parts.h"
 #include "kernels/conv/sweep.h"
 
@@ -132,7 +133,8 @@ template <class T> void grad_run(const Task& t) {
   }
 }
 
-// ---------------------------------------------------------------- weights: chunks of rows, added in order in phase 1
+// ---------------------------------------------------------------- weights: chunks of rows, added in order in
+// phase 1
 int64_t weight_chunks(const ConvShape& s) {
   return max_of(min_of(min_of(conv_flops(s) / kTaskFlops, 32), s.n * s.oh), 1);
 }

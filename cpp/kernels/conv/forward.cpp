@@ -8,11 +8,13 @@ namespace cnnmath::CNNMATH_ISA {
 
 namespace {
 
+constexpr int64_t kPackRows = 64;
+
 int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Either kind of sweep.
 template <class T> int64_t sum_tasks(const Sweep<T>& s) { return planar_pays(s) ? planar_tasks(s) : s.tasks(); }
-template <class T> int64_t pack_tasks(const Sweep<T>& s) { return planar_pays(s) ? 1 : s.groups * s.panels.count; }
+template <class T> int64_t pack_grad_tasks(const Sweep<T>& s) { return planar_pays(s) ? 1 : s.groups * s.panels.count; }
 template <class T> int64_t packed_bytes(const Sweep<T>& s) {
   const int64_t size = planar_pays(s) ? planar_packed_size(s) : s.packed_size();
   return round_64(size * static_cast<int64_t>(sizeof(T)));
@@ -39,8 +41,8 @@ template <class T> Sweep<T> forward_sweep(const ConvShape& s) {
   return f;
 }
 
-// Weights of one panel of full vectors lie as packed ones would, and few pixels would not repay the packing. (Several panels could be
-// read in place too, but steps of more than a panel cost a tenth of the speed.)
+// Weights of one panel of full vectors lie as packed ones would, and few pixels would not repay the packing.
+// (Several panels could be read in place too, but steps of more than a panel cost a tenth of the speed.)
 template <class T> bool in_place(const ConvShape& s, const Sweep<T>& f) {
   if (planar_pays(f)) return false;
   const int64_t oc = s.oc / s.groups;
@@ -52,10 +54,18 @@ template <class T> void pack_forward(const ConvShape& s, const Sweep<T>& f, cons
     planar_pack(f, w, s.kw, f.ic * s.oc, s.oc, 1, out);
     return;
   }
-  const int64_t group = index / f.panels.count, j = index % f.panels.count;
-  T* to = out + f.depth * (group * f.panels.padded() + f.panels.begin(j));
-  pack_panel(to, int64_t{f.panels.vectors(j)} * Vec<T>::lanes, w + group * f.oc + f.panels.begin(j), s.oc, 1, f.depth,
-             f.panels.columns(j));
+  // Rows of all outputs are read from end to end.
+  const int64_t group = index % f.groups, from = index / f.groups * kPackRows;
+  const int64_t rows = f.depth - from < kPackRows ? f.depth - from : kPackRows;
+  for (int64_t j = 0; j < f.panels.count; ++j) {
+    const int64_t width = int64_t{f.panels.vectors(j)} * Vec<T>::lanes;
+    T* to = out + f.depth * (group * f.panels.padded() + f.panels.begin(j)) + from * width;
+    pack_panel(to, width, w + from * s.oc + group * f.oc + f.panels.begin(j), s.oc, 1, rows, f.panels.columns(j));
+  }
+}
+
+template <class T> int64_t pack_forward_tasks(const Sweep<T>& f) {
+  return planar_pays(f) ? 1 : f.groups * ((f.depth + kPackRows - 1) / kPackRows);
 }
 
 template <class T> int forward_phases(const int64_t* p) {
@@ -66,7 +76,7 @@ template <class T> int64_t forward_tasks(const int64_t* p, int phase) {
   const ConvShape& s = conv_shape(p);
   if (conv_flops(s) <= kSmallFlops) return 1;
   const Sweep<T> f = forward_sweep<T>(s);
-  return phase + 1 < forward_phases<T>(p) ? pack_tasks(f) : sum_tasks(f);
+  return phase + 1 < forward_phases<T>(p) ? pack_forward_tasks(f) : sum_tasks(f);
 }
 
 template <class T> int64_t forward_workspace(const int64_t* p) {
@@ -86,7 +96,7 @@ template <class T> void forward_run(const Task& t) {
   T* y = static_cast<T*>(t.a[3]);
   const bool packs = !in_place(s, f), small = conv_flops(s) <= kSmallFlops;
   if (packs && t.phase == 0) {
-    const int64_t count = pack_tasks(f);
+    const int64_t count = pack_forward_tasks(f);
     for (int64_t i = small ? 0 : t.index; i < (small ? count : t.index + 1); ++i)
       pack_forward(s, f, w, static_cast<T*>(t.workspace), i);
     return;
@@ -135,7 +145,7 @@ template <class T> int64_t grad_tasks(const int64_t* p, int phase) {
   int64_t tasks = 0;
   for (int64_t r = 0; r < s.sh * s.sw; ++r) {
     const Sweep<T> g = grad_sweep<T>(s, r);
-    tasks += phase == 0 ? pack_tasks(g) : sum_tasks(g);
+    tasks += phase == 0 ? pack_grad_tasks(g) : sum_tasks(g);
   }
   return tasks;
 }
@@ -167,7 +177,7 @@ template <class T> void grad_run(const Task& t) {
   int64_t before = 0;
   for (int64_t r = 0; r < s.sh * s.sw; ++r) {
     const Sweep<T> g = grad_sweep<T>(s, r);
-    const int64_t tasks = t.phase == 0 ? pack_tasks(g) : sum_tasks(g);
+    const int64_t tasks = t.phase == 0 ? pack_grad_tasks(g) : sum_tasks(g);
     T* weights = reinterpret_cast<T*>(packed);
     for (int64_t i = small ? 0 : t.index - before; i >= 0 && i < tasks; ++i) {
       if (t.phase == 0) pack_grad(s, g, w, weights, i);

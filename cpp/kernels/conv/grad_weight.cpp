@@ -1,12 +1,12 @@
 // conv2d_grad_weight: sums over all pixels.
 //
-// dW is cut into units (a few taps, a few panels of outputs) that stay in L2, and the rows of y into `chunks`. A task
-// sums one unit over one chunk, tile by tile, the rows of a chunk coming by in blocks that stay in L2 too. With
-// more than one chunk, partial sums go to the workspace and phase 1 adds them in order.
+// dW is cut into units (a few taps, a few panels of outputs) that stay in L2, and the rows of y into
+// `chunks`. A task sums one unit over one chunk, tile by tile, the rows of a chunk coming by in blocks that
+// stay in L2 too. With more than one chunk, partial sums go to the workspace and phase 1 adds them in order.
 //
 // A is x by columns: the channels under one tap, pixels as depth. With few channels the kw taps of a row are
-// taken together, kw * c adjacent numbers, from a padded copy of x; otherwise each tap takes x in place and the pixels
-// that it finds inside the map.
+// taken together, kw * c adjacent numbers, from a padded copy of x; otherwise each tap takes x in place and
+// the pixels that it finds inside the map.
 #include "kernels/conv/parts.h"
 #include "kernels/tile/pack.h"
 #include "kernels/tile/tile.h"
@@ -21,7 +21,7 @@ int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 constexpr int64_t kUnitBytes = 256 << 10;     // of dW
-constexpr int64_t kBlockBytes = 256 << 10;    // of x and dy
+constexpr int64_t kBlockBytes = 384 << 10;    // of x and dy
 constexpr int64_t kChunkFlops = int64_t{kVecBytes} << 16;
 constexpr int64_t kTasks = 32;                // as many as keep the threads of a small machine busy to the end
 constexpr int64_t kPartialBytes = 16 << 20;
@@ -40,7 +40,7 @@ template <class T> struct WeightPlan {
   int64_t rows;            // of y in all images
   int64_t chunks;
   int64_t block_rows;      // rows of y that a task takes at a time
-  int64_t dy_width;        // columns of a pixel of dy as the tile reads it
+  int64_t dy_width;        // from pixel to pixel of dy as the tile reads it; of a copy, a unit's columns and a vector
   int64_t copy_columns, copy_rows;
   int64_t size;            // of dW
   int64_t units(int64_t groups) const { return groups * blocks_v * blocks_u * blocks_panels; }
@@ -55,8 +55,6 @@ template <class T> WeightPlan<T> plan_weight(const ConvShape& s) {
   f.taps_u = f.merged ? 1 : s.kw;
   f.m = f.merged ? s.kw * f.cg : f.cg;
   f.panels = panels_of<T>(max_of(f.og, 1));
-  f.copies_dy = f.og % Vec<T>::lanes != 0;
-  f.dy_width = f.copies_dy ? f.panels.padded() : s.oc;
   f.rows = s.n * s.oh;
   f.size = s.kh * s.kw * f.cg * s.oc;
   // Units.
@@ -66,6 +64,11 @@ template <class T> WeightPlan<T> plan_weight(const ConvShape& s) {
   if (f.unit_v * f.unit_u * tap_bytes > kUnitBytes) f.unit_u = 1;
   if (f.unit_v * f.unit_u * tap_bytes > kUnitBytes)
     f.unit_panels = min_of(max_of(kUnitBytes / max_of(f.m * f.panels.width() * item, 1), 1), f.panels.count);
+  // dy is copied where its pixels end within a vector, and where they lie so far apart that they share cache
+  // sets.
+  f.copies_dy = f.og % Vec<T>::lanes != 0 || (s.oc * item % 2048 == 0 && f.m >= 64);
+  const int64_t widest = f.panels.wide > f.panels.last ? f.panels.wide : f.panels.last;
+  f.dy_width = f.copies_dy ? (f.unit_panels - 1) * f.panels.width() + (widest + 1) * Vec<T>::lanes : s.oc;
   f.blocks_v = s.kh ? ceil_div(s.kh, f.unit_v) : 0;
   f.blocks_u = s.kw ? ceil_div(f.taps_u, f.unit_u) : 0;
   f.blocks_panels = ceil_div(f.panels.count, f.unit_panels);
@@ -74,7 +77,7 @@ template <class T> WeightPlan<T> plan_weight(const ConvShape& s) {
   f.chunks = min_of(f.chunks, min_of(f.rows, kPartialBytes / max_of(f.size * item, 1)));
   f.chunks = max_of(f.chunks, 1);
   // Blocks of rows.
-  const int64_t row_bytes = (s.sh * s.w * f.cg + s.ow * f.og) * item;
+  const int64_t row_bytes = (s.sh * s.w * f.cg + s.ow * min_of(f.og, f.unit_panels * f.panels.width())) * item;
   f.block_rows = min_of(max_of(kBlockBytes / max_of(row_bytes, 1), 1), max_of(ceil_div(f.rows, f.chunks), 1));
   if (f.merged && s.ow) {
     f.copy_columns = (s.ow - 1) * s.sw + s.kw;
@@ -111,7 +114,8 @@ template <class T> int64_t weight_scratch(const int64_t* p) {
   return lists_bytes(f) + dy_bytes(s, f) + f.copy_rows * f.copy_columns * f.cg * static_cast<int64_t>(sizeof(T));
 }
 
-// The padded source rows of rows [from, to) of y, image after image; `at` receives where each row of y starts.
+// The padded source rows of rows [from, to) of y, image after image; `at` receives where each row of y
+// starts.
 template <class T>
 void copy_x(const ConvShape& s, const WeightPlan<T>& f, const T* x, int64_t channel, int64_t from, int64_t to, T* out,
             int64_t* at) {
@@ -155,11 +159,13 @@ void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, i
 
   for (int64_t r0 = row0; r0 == row0 || r0 < row1; r0 += f.block_rows) {
     const int64_t r1 = min_of(r0 + f.block_rows, row1);
-    const T* b = dy + unit.group * f.og + r0 * s.ow * s.oc;
+    const int64_t first = f.panels.begin(unit.panel0);
+    const T* b = dy + unit.group * f.og + first + r0 * s.ow * s.oc;
     if (f.copies_dy) {
+      const int64_t columns = f.panels.begin(unit.panel1 - 1) + f.panels.columns(unit.panel1 - 1) - first;
       for (int64_t i = 0; i < (r1 - r0) * s.ow; ++i) {
-        copy_run(dy_copy + i * f.dy_width, b + i * s.oc, f.og);
-        zero_run(dy_copy + i * f.dy_width + f.og, f.dy_width - f.og);
+        copy_run(dy_copy + i * f.dy_width, b + i * s.oc, columns);
+        zero_run(dy_copy + i * f.dy_width + columns, f.dy_width - columns);
       }
       b = dy_copy;
     }
@@ -190,7 +196,7 @@ void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, i
         T* out = dw + (i * s.kw + (f.merged ? 0 : j)) * f.cg * s.oc + unit.group * f.og;
         for (int64_t n = unit.panel0; n < unit.panel1; ++n) {
           const Deal<T>& deal = deals[n == unit.panel1 - 1];
-          const TileCall<T> call{blocks, a_offset, b_offset, hi - lo, b + f.panels.begin(n), f.dy_width,
+          const TileCall<T> call{blocks, a_offset, b_offset, hi - lo, b + f.panels.begin(n) - first, f.dy_width,
                                  (f.merged ? f.cg : s.c) * s.sw, f.panels.begin(n), f.panels.columns(n), nullptr,
                                  r0 > row0, 0};
           for (int64_t m = 0; m < f.m;) {

@@ -1,6 +1,6 @@
-// The sweep under conv2d and conv2d_grad_input: every output pixel is a sum over taps, the taps being at fixed
-// distances in the source, the same for all pixels. A gradient with stride s is s*s sweeps, each with the taps that
-// meet one residue class of pixels.
+// The sweep under conv2d and conv2d_grad_input: every output pixel is a sum over taps, the taps being at
+// fixed distances in the source, the same for all pixels. A gradient with stride s is s*s sweeps, each with
+// the taps that meet one residue class of pixels.
 //
 // Per axis, with t counting output positions of the sweep:
 //   output position   out_begin + t * out_step
@@ -25,8 +25,8 @@ struct Axis {
 Axis forward_axis(int64_t outs, int64_t taps, int64_t stride, int64_t dilation, int64_t pad);
 
 // The positions r, r + stride, ... of x. Position r + stride * t met, through tap i, position
-// t + (r + pad - i * dilation) / stride of y: of all taps those for which the division leaves no rest. Taken from the last
-// to the first, they climb through y.
+// t + (r + pad - i * dilation) / stride of y: of all taps those for which the division leaves no rest. Taken
+// from the last to the first, they climb through y.
 Axis grad_axis(int64_t size, int64_t taps, int64_t stride, int64_t dilation, int64_t pad, int64_t r);
 
 // A sweep, as far as shapes go.
@@ -49,7 +49,8 @@ template <class T> struct Sweep {
   int64_t packed_size() const { return groups * depth * panels.padded(); }  // elements of packed weights
 };
 
-// Weights as the tile reads them: tap i,j of v,u holds ic rows of ldb numbers at ((i * u.taps + j) * ic) * ldb.
+// Weights as the tile reads them: tap i,j of v,u holds ic rows of ldb numbers at ((i * u.taps + j) * ic) *
+// ldb.
 template <class T> struct SweepWeights {
   const T* base;
   int64_t ldb;           // 0: packed, panel after panel

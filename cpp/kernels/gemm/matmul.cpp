@@ -1,9 +1,10 @@
 // How a product is cut.
 //
-// Phase `pack` (if needed): B into panels as wide as the tile, [panel][k][columns]. Phase `sum`: tasks over blocks of rows x a
-// few panels x chunks of k; a task goes over its part of k in pieces, so that a panel of B and the rows of A stay
-// near. Phase `combine` (more than one chunk): partial products added in order, then bias and act.
-// k is cut in chunks only where C is too small to feed a handful of tasks. All of it follows from the shape.
+// Phase `pack` (if needed): B into panels as wide as the tile, [panel][k][columns]. Phase `sum`: tasks over
+// blocks of rows x a few panels x chunks of k; a task goes over its part of k in pieces, so that a panel of B
+// and the rows of A stay near. Phase `combine` (more than one chunk): partial products added in order, then
+// bias and act. k is cut in chunks only where C is too small to feed a handful of tasks. All of it follows
+// from the shape.
 #include "core/kernel.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/parts.h"
@@ -26,6 +27,7 @@ constexpr int64_t kRows = 96;
 constexpr int64_t kPiece = 512;                            // of k
 constexpr int64_t kSkew = 16;                              // keeps copied rows from falling on the same cache sets
 constexpr int64_t kCombine = 16 << 10;
+constexpr int64_t kPackRows = 64;                          // of B, in a task of phase `pack`
 
 enum class Rows { in_place, copied, columns };             // how A is read
 
@@ -77,6 +79,20 @@ template <class T> MatmulPlan<T> plan(const MatmulShape& s) {
   return f;
 }
 
+// Rows of B are read from end to end; of a transposed B, the rows that make one panel.
+template <class T> int64_t pack_tasks(const MatmulShape& s, const MatmulPlan<T>& f) {
+  return s.tb ? f.panels.count : ceil_div(s.k, kPackRows);
+}
+
+template <class T> void pack(const MatmulShape& s, const MatmulPlan<T>& f, const T* b, T* packed, int64_t index) {
+  const int64_t l0 = s.tb ? 0 : index * kPackRows, l1 = s.tb ? s.k : min_of(l0 + kPackRows, s.k);
+  for (int64_t j = s.tb ? index : 0; j < (s.tb ? index + 1 : f.panels.count); ++j) {
+    const int64_t width = int64_t{f.panels.vectors(j)} * Vec<T>::lanes, column = f.panels.begin(j);
+    pack_panel(packed + s.k * column + l0 * width, width, s.tb ? b + column * s.k : b + l0 * s.n + column,
+               s.tb ? 1 : s.n, s.tb ? s.k : 1, l1 - l0, f.panels.columns(j));
+  }
+}
+
 template <class T> int64_t packed_bytes(const MatmulShape& s, const MatmulPlan<T>& f) {
   return f.packs ? round_64(s.k * f.panels.padded() * static_cast<int64_t>(sizeof(T))) : 0;
 }
@@ -94,7 +110,7 @@ template <class T> int64_t tasks(const int64_t* p, int phase) {
   const MatmulShape& s = shape_of(p);
   const MatmulPlan<T> f = plan<T>(s);
   if (small(s)) return 1;
-  if (f.packs && phase == 0) return f.panels.count;
+  if (f.packs && phase == 0) return pack_tasks(s, f);
   return phase == f.packs ? f.tasks() : ceil_div(s.m * s.n, kCombine);
 }
 
@@ -245,11 +261,7 @@ template <class T> void run(const Task& t) {
   T* partial = reinterpret_cast<T*>(static_cast<char*>(t.workspace) + packed_bytes(s, f));
   const bool all = small(s);
   if (f.packs && t.phase == 0) {
-    for (int64_t j = all ? 0 : t.index; j < (all ? f.panels.count : t.index + 1); ++j) {
-      const T* from = s.tb ? o.b + f.panels.begin(j) * s.k : o.b + f.panels.begin(j);
-      pack_panel(packed + s.k * f.panels.begin(j), int64_t{f.panels.vectors(j)} * Vec<T>::lanes, from, s.tb ? 1 : s.n,
-                 s.tb ? s.k : 1, s.k, f.panels.columns(j));
-    }
+    for (int64_t i = all ? 0 : t.index; i < (all ? pack_tasks(s, f) : t.index + 1); ++i) pack(s, f, o.b, packed, i);
     return;
   }
   if (f.packs) o.b = packed;

@@ -1,5 +1,5 @@
-// The functions of this family's kernels. (gemm.cpp makes the table from their addresses: it must be a constant, for code that
-// filled it at load time would be code for one instruction set.)
+// The functions of this family's kernels. (gemm.cpp makes the table from their addresses: it must be a
+// constant, for code that filled it at load time would be code for one instruction set.)
 #pragma once
 #include "core/kernel.h"
 #include "simd/vec.h"

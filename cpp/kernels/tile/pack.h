@@ -18,14 +18,15 @@ template <class T> static CNNMATH_INLINE void zero_run(T* to, int64_t n) {
   if (i < n) store_n(to + i, zero<T>(), n - i);
 }
 
-// to[k * width + j] = from[k * row_step + j * column_step] for k < rows, j < columns; zeros for columns <= j < width.
-// One of the steps is 1; width is a whole number of vectors.
+// to[k * width + j] = from[k * row_step + j * column_step] for k < rows, j < columns; zeros for columns <= j
+// < width. One of the steps is 1; width is a whole number of vectors.
 template <class T>
 void pack_panel(T* to, int64_t width, const T* from, int64_t row_step, int64_t column_step, int64_t rows,
                 int64_t columns);
 
 // One vector of columns, each contiguous along k, by squares in registers:
-// to[k * to_step + j] = from[j * column_step + k] for k < rows, j < columns; zeros in the lanes beyond `columns`.
+// to[k * to_step + j] = from[j * column_step + k] for k < rows, j < columns; zeros in the lanes beyond
+// `columns`.
 template <class T>
 void pack_transposed(T* to, int64_t to_step, const T* from, int64_t column_step, int64_t rows, int64_t columns);
 

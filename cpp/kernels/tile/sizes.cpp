@@ -105,7 +105,8 @@ template <class T, int M, int NV> void columns_tile(const T* const* a, T* const*
 }
 
 // The sizes. An accumulator a (row, vector), the vectors of B and one broadcast must fit the registers; rows
-// tiles also need a pointer a row, of which x86-64 has room for twelve. Wide tiles read less of A, high ones less of B.
+// tiles also need a pointer a row, of which x86-64 has room for twelve. Wide tiles read less of A, high ones
+// less of B.
 #define ROWS(T, m, nv) {m, rows_tile<T, m, nv>}
 #define COLUMNS(T, m, nv) {m, columns_tile<T, m, nv>}
 #if defined(__AVX512F__) || defined(__aarch64__)

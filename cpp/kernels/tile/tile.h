@@ -9,12 +9,13 @@
 // A is read one number at a time, in one of two orientations:
 //   rows      A_b[m][k] = a[m][a_offset[b] + k]            m pointers, anywhere
 //   columns   A_b[m][k] = a[0][a_offset[b] + k * lda + m]  one pointer
-// B is read by vectors: B_b[k][n] = b[b_offset[b] + k * ldb + n]; all nv * lanes columns are read, also beyond `columns`.
-// C is given by one pointer a row, and an offset common to all. Two rows of A and C may be the same ones: the tile reads all that it adds to before it writes.
-// Of C only the first `columns` columns are read and written.
+// B is read by vectors: B_b[k][n] = b[b_offset[b] + k * ldb + n]; all nv * lanes columns are read, also
+// beyond `columns`. C is given by one pointer a row, and an offset common to all. Two rows of A and C may be
+// the same ones: the tile reads all that it adds to before it writes. Of C only the first `columns` columns
+// are read and written.
 //
-// Order of the sum: blocks in order, k in order, then what C held, then the bias, then relu (max(0, x), NaN stays).
-// It is the same for every tile size, so a result does not depend on how rows are dealt to tiles.
+// Order of the sum: blocks in order, k in order, then what C held, then the bias, then relu (max(0, x), NaN
+// stays). It is the same for every tile size, so a result does not depend on how rows are dealt to tiles.
 #pragma once
 #include "simd/vec.h"
 
@@ -50,8 +51,8 @@ template <class T> int tile_max_vectors();
 template <class T> const Tile<T>* row_tiles(int nv);
 template <class T> const Tile<T>* column_tiles(int nv);
 
-// How m rows are dealt to tiles: the tallest ones first, the last rows by the cheapest sequence. A rows tile may cover
-// more rows than are left (the caller repeats the last pointers); a columns tile must fit exactly.
+// How m rows are dealt to tiles: the tallest ones first, the last rows by the cheapest sequence. A rows tile
+// may cover more rows than are left (the caller repeats the last pointers); a columns tile must fit exactly.
 template <class T> class Deal {
  public:
   Deal(const Tile<T>* tiles, int nv, bool exact) : tiles_(tiles) {
@@ -84,8 +85,8 @@ template <class T> class Deal {
   uint8_t choice_[kTable + 1];
 };
 
-// Columns are cut into panels of a few vectors: all of the widest tile, but never a single vector last if it can
-// be helped (a tile of one vector is limited by its loads).
+// Columns are cut into panels of a few vectors: all of the widest tile, but never a single vector last if it
+// can be helped (a tile of one vector is limited by its loads).
 template <class T> struct Panels {
   int64_t n;       // columns
   int64_t count;
