@@ -8,7 +8,8 @@ namespace cnnmath::CNNMATH_ISA {
 namespace {
 
 // A kernel from its general part and the one for depthwise convolutions.
-template <ConvPart (*general)(), ConvPart (*by_channel)()> struct Choice {
+template <ConvPart (*general)(), ConvPart (*by_channel)()>
+struct Choice {
   static ConvPart of(const int64_t* p) { return depthwise(conv_shape(p)) ? by_channel() : general(); }
   static int phases(const int64_t* p) { return of(p).phases(p); }
   static int64_t tasks(const int64_t* p, int phase) { return of(p).tasks(p, phase); }
@@ -20,10 +21,12 @@ template <ConvPart (*general)(), ConvPart (*by_channel)()> struct Choice {
   }
 };
 
-#define KERNELS(T, dtype)                                                                                          \
-  Choice<forward_part<T>, depthwise_forward_part<T>>::kernel("conv2d", dtype, "x w bias? y"),                      \
-      Choice<grad_input_part<T>, depthwise_grad_input_part<T>>::kernel("conv2d_grad_input", dtype, "dy w dx"),     \
-      Choice<grad_weight_part<T>, depthwise_grad_weight_part<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw")
+#define KERNELS(T, dtype)                                                                             \
+  Choice<forward_part<T>, depthwise_forward_part<T>>::kernel("conv2d", dtype, "x w bias? y"),         \
+      Choice<grad_input_part<T>, depthwise_grad_input_part<T>>::kernel("conv2d_grad_input", dtype,    \
+                                                                       "dy w dx"),                    \
+      Choice<grad_weight_part<T>, depthwise_grad_weight_part<T>>::kernel("conv2d_grad_weight", dtype, \
+                                                                         "x dy dw")
 
 constexpr Kernel kernels[] = {KERNELS(float, "f32"), KERNELS(double, "f64")};
 

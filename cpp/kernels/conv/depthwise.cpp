@@ -25,9 +25,10 @@ Range taps_inside(const Axis& a, int64_t t, int64_t size) {
 }
 
 // A sweep over one channel a lane: what Sweep is to the tile.
-template <class T> struct ChannelSweep {
+template <class T>
+struct ChannelSweep {
   Axis v, u;
-  int64_t h, w, c, kw;    // source; width of the kernel
+  int64_t h, w, c, kw;  // source; width of the kernel
   int64_t out_h, out_w;
   const T* x;
   const T* weights;
@@ -45,7 +46,8 @@ template <class T> struct ChannelSweep {
   }
 
   // P pixels from q on, of row t, that see the same taps.
-  template <int P> void pixels(int64_t image, int64_t t, int64_t q, Range rows, Range columns, int64_t k, int64_t n) const {
+  template <int P>
+  void pixels(int64_t image, int64_t t, int64_t q, Range rows, Range columns, int64_t k, int64_t n) const {
     constexpr int L = Vec<T>::lanes;
     Vec<T> sum[P];
 #pragma GCC unroll 4
@@ -61,14 +63,17 @@ template <class T> struct ChannelSweep {
           sum[p] = fma(n >= L ? load(from + p * step) : load_n(from + p * step, n), f, sum[p]);
       }
     }
-    T* to = y + ((image * out_h + v.out_begin + t * v.out_step) * out_w + u.out_begin + q * u.out_step) * c + k;
+    T* to =
+        y + ((image * out_h + v.out_begin + t * v.out_step) * out_w + u.out_begin + q * u.out_step) * c + k;
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
       Vec<T> r = sum[p];
       if (bias) r = r + (n >= L ? load(bias + k) : load_n(bias + k, n));
       if (relu) r = max(zero<T>(), r);
-      if (n >= L) store(to + p * u.out_step * c, r);
-      else store_n(to + p * u.out_step * c, r, n);
+      if (n >= L)
+        store(to + p * u.out_step * c, r);
+      else
+        store_n(to + p * u.out_step * c, r, n);
     }
   }
 
@@ -79,8 +84,10 @@ template <class T> struct ChannelSweep {
       const Range ahead = q + 3 < u.outs ? taps_inside(u, q + 3, w) : Range{-1, -1};
       const bool four = ahead.first == columns.first && ahead.last == columns.last;
       for (int64_t k = 0; k < c; k += Vec<T>::lanes) {
-        if (four) pixels<4>(image, t, q, rows, columns, k, c - k);
-        else pixels<1>(image, t, q, rows, columns, k, c - k);
+        if (four)
+          pixels<4>(image, t, q, rows, columns, k, c - k);
+        else
+          pixels<1>(image, t, q, rows, columns, k, c - k);
       }
       q += four ? 4 : 1;
     }
@@ -101,13 +108,22 @@ int64_t forward_tasks(const int64_t* p, int) {
   return ceil_div(s.n * s.oh, task_rows(s, s.n * s.oh));
 }
 
-template <class T> void forward_run(const Task& t) {
+template <class T>
+void forward_run(const Task& t) {
   const ConvShape& s = conv_shape(t.p);
   const ChannelSweep<T> sweep{forward_axis(s.oh, s.kh, s.sh, s.dh, s.pt),
                               forward_axis(s.ow, s.kw, s.sw, s.dw, s.pl),
-                              s.h, s.w, s.c, s.kw, s.oh, s.ow,
-                              static_cast<const T*>(t.a[0]), static_cast<const T*>(t.a[1]),
-                              static_cast<const T*>(t.a[2]), static_cast<T*>(t.a[3]), s.relu};
+                              s.h,
+                              s.w,
+                              s.c,
+                              s.kw,
+                              s.oh,
+                              s.ow,
+                              static_cast<const T*>(t.a[0]),
+                              static_cast<const T*>(t.a[1]),
+                              static_cast<const T*>(t.a[2]),
+                              static_cast<T*>(t.a[3]),
+                              s.relu};
   const int64_t rows = s.n * s.oh, each = task_rows(s, rows);
   for (int64_t r = t.index * each; r < min_of((t.index + 1) * each, rows); ++r) sweep.row(r / s.oh, r % s.oh);
 }
@@ -117,11 +133,22 @@ int64_t grad_tasks(const int64_t* p, int) {
   return ceil_div(s.n * s.h, task_rows(s, s.n * s.h));
 }
 
-template <class T> void grad_run(const Task& t) {
+template <class T>
+void grad_run(const Task& t) {
   const ConvShape& s = conv_shape(t.p);
-  ChannelSweep<T> sweep{{}, {}, s.oh, s.ow, s.c, s.kw, s.h, s.w,
-                        static_cast<const T*>(t.a[0]), static_cast<const T*>(t.a[1]),
-                        nullptr, static_cast<T*>(t.a[2]), 0};
+  ChannelSweep<T> sweep{{},
+                        {},
+                        s.oh,
+                        s.ow,
+                        s.c,
+                        s.kw,
+                        s.h,
+                        s.w,
+                        static_cast<const T*>(t.a[0]),
+                        static_cast<const T*>(t.a[1]),
+                        nullptr,
+                        static_cast<T*>(t.a[2]),
+                        0};
   const int64_t rows = s.n * s.h, each = task_rows(s, rows);
   for (int64_t r = t.index * each; r < min_of((t.index + 1) * each, rows); ++r) {
     const int64_t row = r % s.h;
@@ -141,12 +168,14 @@ int64_t weight_chunks(const ConvShape& s) {
 int64_t weight_size(const ConvShape& s) { return s.kh * s.kw * s.c; }
 int weight_phases(const int64_t* p) { return weight_chunks(conv_shape(p)) > 1 ? 2 : 1; }
 int64_t weight_tasks(const int64_t* p, int phase) { return phase == 0 ? weight_chunks(conv_shape(p)) : 1; }
-template <class T> int64_t weight_workspace(const int64_t* p) {
+template <class T>
+int64_t weight_workspace(const int64_t* p) {
   const ConvShape& s = conv_shape(p);
   return weight_chunks(s) * weight_size(s) * static_cast<int64_t>(sizeof(T));
 }
 
-template <class T> void weight_run(const Task& t) {
+template <class T>
+void weight_run(const Task& t) {
   constexpr int L = Vec<T>::lanes;
   const ConvShape& s = conv_shape(t.p);
   const int64_t chunks = weight_chunks(s), size = weight_size(s);
@@ -183,7 +212,8 @@ template <class T> void weight_run(const Task& t) {
           const auto add = [&](int64_t q, int at) {
             const T* from = a + q * s.sw * s.c;
             const T* with = b + q * s.c;
-            sum[at] = n >= L ? fma(load(from), load(with), sum[at]) : fma(load_n(from, n), load_n(with, n), sum[at]);
+            sum[at] = n >= L ? fma(load(from), load(with), sum[at])
+                             : fma(load_n(from, n), load_n(with, n), sum[at]);
           };
           int64_t q = lo;
           for (; q + 4 <= hi; q += 4) {
@@ -203,15 +233,18 @@ template <class T> void weight_run(const Task& t) {
 
 }  // namespace
 
-#define PARTS(T)                                                                                  \
-  template <> ConvPart depthwise_forward_part<T>() {                                              \
-    return {one_phase, forward_tasks, none, none, forward_run<T>};                                \
-  }                                                                                               \
-  template <> ConvPart depthwise_grad_input_part<T>() {                                           \
-    return {one_phase, grad_tasks, none, none, grad_run<T>};                                      \
-  }                                                                                               \
-  template <> ConvPart depthwise_grad_weight_part<T>() {                                          \
-    return {weight_phases, weight_tasks, weight_workspace<T>, none, weight_run<T>};               \
+#define PARTS(T)                                                                    \
+  template <>                                                                       \
+  ConvPart depthwise_forward_part<T>() {                                            \
+    return {one_phase, forward_tasks, none, none, forward_run<T>};                  \
+  }                                                                                 \
+  template <>                                                                       \
+  ConvPart depthwise_grad_input_part<T>() {                                         \
+    return {one_phase, grad_tasks, none, none, grad_run<T>};                        \
+  }                                                                                 \
+  template <>                                                                       \
+  ConvPart depthwise_grad_weight_part<T>() {                                        \
+    return {weight_phases, weight_tasks, weight_workspace<T>, none, weight_run<T>}; \
   }
 PARTS(float)
 PARTS(double)

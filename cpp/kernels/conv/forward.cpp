@@ -13,24 +13,35 @@ constexpr int64_t kPackRows = 64;
 int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Either kind of sweep.
-template <class T> int64_t sum_tasks(const Sweep<T>& s) { return planar_pays(s) ? planar_tasks(s) : s.tasks(); }
-template <class T> int64_t pack_grad_tasks(const Sweep<T>& s) { return planar_pays(s) ? 1 : s.groups * s.panels.count; }
-template <class T> int64_t packed_bytes(const Sweep<T>& s) {
+template <class T>
+int64_t sum_tasks(const Sweep<T>& s) {
+  return planar_pays(s) ? planar_tasks(s) : s.tasks();
+}
+template <class T>
+int64_t pack_grad_tasks(const Sweep<T>& s) {
+  return planar_pays(s) ? 1 : s.groups * s.panels.count;
+}
+template <class T>
+int64_t packed_bytes(const Sweep<T>& s) {
   const int64_t size = planar_pays(s) ? planar_packed_size(s) : s.packed_size();
   return round_64(size * static_cast<int64_t>(sizeof(T)));
 }
-template <class T> int64_t scratch_bytes(const Sweep<T>& s) {
+template <class T>
+int64_t scratch_bytes(const Sweep<T>& s) {
   return planar_pays(s) ? planar_scratch(s) : sweep_scratch(s);
 }
 template <class T>
-void run_sum(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* bias, int64_t relu, T* y, void* scratch,
-             int64_t task) {
-  if (planar_pays(s)) run_planar(s, x, weights.base, bias, relu, y, scratch, task);
-  else run_sweep(s, x, weights, bias, relu, y, scratch, task);
+void run_sum(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* bias, int64_t relu, T* y,
+             void* scratch, int64_t task) {
+  if (planar_pays(s))
+    run_planar(s, x, weights.base, bias, relu, y, scratch, task);
+  else
+    run_sweep(s, x, weights, bias, relu, y, scratch, task);
 }
 
 // ---------------------------------------------------------------- forward
-template <class T> Sweep<T> forward_sweep(const ConvShape& s) {
+template <class T>
+Sweep<T> forward_sweep(const ConvShape& s) {
   Sweep<T> f{};
   f.v = forward_axis(s.oh, s.kh, s.sh, s.dh, s.pt);
   f.u = forward_axis(s.ow, s.kw, s.sw, s.dw, s.pl);
@@ -43,13 +54,16 @@ template <class T> Sweep<T> forward_sweep(const ConvShape& s) {
 
 // Weights of one panel of full vectors lie as packed ones would, and few pixels would not repay the packing.
 // (Several panels could be read in place too, but steps of more than a panel cost a tenth of the speed.)
-template <class T> bool in_place(const ConvShape& s, const Sweep<T>& f) {
+template <class T>
+bool in_place(const ConvShape& s, const Sweep<T>& f) {
   if (planar_pays(f)) return false;
   const int64_t oc = s.oc / s.groups;
-  return oc % Vec<T>::lanes == 0 && ((s.groups == 1 && panels_of<T>(oc).count == 1) || s.n * s.oh * s.ow <= 192);
+  return oc % Vec<T>::lanes == 0 &&
+         ((s.groups == 1 && panels_of<T>(oc).count == 1) || s.n * s.oh * s.ow <= 192);
 }
 
-template <class T> void pack_forward(const ConvShape& s, const Sweep<T>& f, const T* w, T* out, int64_t index) {
+template <class T>
+void pack_forward(const ConvShape& s, const Sweep<T>& f, const T* w, T* out, int64_t index) {
   if (planar_pays(f)) {
     planar_pack(f, w, s.kw, f.ic * s.oc, s.oc, 1, out);
     return;
@@ -60,34 +74,43 @@ template <class T> void pack_forward(const ConvShape& s, const Sweep<T>& f, cons
   for (int64_t j = 0; j < f.panels.count; ++j) {
     const int64_t width = int64_t{f.panels.vectors(j)} * Vec<T>::lanes;
     T* to = out + f.depth * (group * f.panels.padded() + f.panels.begin(j)) + from * width;
-    pack_panel(to, width, w + from * s.oc + group * f.oc + f.panels.begin(j), s.oc, 1, rows, f.panels.columns(j));
+    pack_panel(to, width, w + from * s.oc + group * f.oc + f.panels.begin(j), s.oc, 1, rows,
+               f.panels.columns(j));
   }
 }
 
-template <class T> int64_t pack_forward_tasks(const Sweep<T>& f) {
+template <class T>
+int64_t pack_forward_tasks(const Sweep<T>& f) {
   return planar_pays(f) ? 1 : f.groups * ((f.depth + kPackRows - 1) / kPackRows);
 }
 
-template <class T> int forward_phases(const int64_t* p) {
+template <class T>
+int forward_phases(const int64_t* p) {
   return in_place(conv_shape(p), forward_sweep<T>(conv_shape(p))) ? 1 : 2;
 }
 
-template <class T> int64_t forward_tasks(const int64_t* p, int phase) {
+template <class T>
+int64_t forward_tasks(const int64_t* p, int phase) {
   const ConvShape& s = conv_shape(p);
   if (conv_flops(s) <= kSmallFlops) return 1;
   const Sweep<T> f = forward_sweep<T>(s);
   return phase + 1 < forward_phases<T>(p) ? pack_forward_tasks(f) : sum_tasks(f);
 }
 
-template <class T> int64_t forward_workspace(const int64_t* p) {
+template <class T>
+int64_t forward_workspace(const int64_t* p) {
   const ConvShape& s = conv_shape(p);
   const Sweep<T> f = forward_sweep<T>(s);
   return in_place(s, f) ? 0 : packed_bytes(f);
 }
 
-template <class T> int64_t forward_scratch(const int64_t* p) { return scratch_bytes(forward_sweep<T>(conv_shape(p))); }
+template <class T>
+int64_t forward_scratch(const int64_t* p) {
+  return scratch_bytes(forward_sweep<T>(conv_shape(p)));
+}
 
-template <class T> void forward_run(const Task& t) {
+template <class T>
+void forward_run(const Task& t) {
   const ConvShape& s = conv_shape(t.p);
   const Sweep<T> f = forward_sweep<T>(s);
   const T* x = static_cast<const T*>(t.a[0]);
@@ -108,7 +131,8 @@ template <class T> void forward_run(const Task& t) {
 }
 
 // ---------------------------------------------------------------- gradient of the input
-template <class T> Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
+template <class T>
+Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
   Sweep<T> g{};
   g.v = grad_axis(s.h, s.kh, s.sh, s.dh, s.pt, residue / s.sw);
   g.u = grad_axis(s.w, s.kw, s.sw, s.dw, s.pl, residue % s.sw);
@@ -120,7 +144,8 @@ template <class T> Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
   return g;
 }
 
-template <class T> void pack_grad(const ConvShape& s, const Sweep<T>& g, const T* w, T* out, int64_t index) {
+template <class T>
+void pack_grad(const ConvShape& s, const Sweep<T>& g, const T* w, T* out, int64_t index) {
   if (planar_pays(g)) {
     planar_pack(g, w, s.kw, g.oc * s.oc, 1, s.oc, out);
     return;
@@ -139,7 +164,8 @@ template <class T> void pack_grad(const ConvShape& s, const Sweep<T>& g, const T
 
 int grad_phases(const int64_t*) { return 2; }
 
-template <class T> int64_t grad_tasks(const int64_t* p, int phase) {
+template <class T>
+int64_t grad_tasks(const int64_t* p, int phase) {
   const ConvShape& s = conv_shape(p);
   if (conv_flops(s) <= kSmallFlops) return 1;
   int64_t tasks = 0;
@@ -150,14 +176,16 @@ template <class T> int64_t grad_tasks(const int64_t* p, int phase) {
   return tasks;
 }
 
-template <class T> int64_t grad_workspace(const int64_t* p) {
+template <class T>
+int64_t grad_workspace(const int64_t* p) {
   const ConvShape& s = conv_shape(p);
   int64_t bytes = 0;
   for (int64_t r = 0; r < s.sh * s.sw; ++r) bytes += packed_bytes(grad_sweep<T>(s, r));
   return bytes;
 }
 
-template <class T> int64_t grad_scratch(const int64_t* p) {
+template <class T>
+int64_t grad_scratch(const int64_t* p) {
   const ConvShape& s = conv_shape(p);
   int64_t bytes = 0;
   for (int64_t r = 0; r < s.sh * s.sw; ++r) {
@@ -167,7 +195,8 @@ template <class T> int64_t grad_scratch(const int64_t* p) {
   return bytes;
 }
 
-template <class T> void grad_run(const Task& t) {
+template <class T>
+void grad_run(const Task& t) {
   const ConvShape& s = conv_shape(t.p);
   const T* dy = static_cast<const T*>(t.a[0]);
   const T* w = static_cast<const T*>(t.a[1]);
@@ -180,8 +209,10 @@ template <class T> void grad_run(const Task& t) {
     const int64_t tasks = t.phase == 0 ? pack_grad_tasks(g) : sum_tasks(g);
     T* weights = reinterpret_cast<T*>(packed);
     for (int64_t i = small ? 0 : t.index - before; i >= 0 && i < tasks; ++i) {
-      if (t.phase == 0) pack_grad(s, g, w, weights, i);
-      else run_sum(g, dy, SweepWeights<T>{weights, 0}, static_cast<const T*>(nullptr), 0, dx, t.scratch, i);
+      if (t.phase == 0)
+        pack_grad(s, g, w, weights, i);
+      else
+        run_sum(g, dy, SweepWeights<T>{weights, 0}, static_cast<const T*>(nullptr), 0, dx, t.scratch, i);
       if (!small) return;
     }
     before += tasks;
@@ -191,12 +222,14 @@ template <class T> void grad_run(const Task& t) {
 
 }  // namespace
 
-#define PARTS(T)                                                                                              \
-  template <> ConvPart forward_part<T>() {                                                                    \
-    return {forward_phases<T>, forward_tasks<T>, forward_workspace<T>, forward_scratch<T>, forward_run<T>};   \
-  }                                                                                                           \
-  template <> ConvPart grad_input_part<T>() {                                                                 \
-    return {grad_phases, grad_tasks<T>, grad_workspace<T>, grad_scratch<T>, grad_run<T>};                     \
+#define PARTS(T)                                                                                            \
+  template <>                                                                                               \
+  ConvPart forward_part<T>() {                                                                              \
+    return {forward_phases<T>, forward_tasks<T>, forward_workspace<T>, forward_scratch<T>, forward_run<T>}; \
+  }                                                                                                         \
+  template <>                                                                                               \
+  ConvPart grad_input_part<T>() {                                                                           \
+    return {grad_phases, grad_tasks<T>, grad_workspace<T>, grad_scratch<T>, grad_run<T>};                   \
   }
 PARTS(float)
 PARTS(double)

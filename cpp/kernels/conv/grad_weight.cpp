@@ -20,33 +20,36 @@ int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-constexpr int64_t kUnitBytes = 256 << 10;     // of dW
-constexpr int64_t kBlockBytes = 384 << 10;    // of x and dy
+constexpr int64_t kUnitBytes = 256 << 10;   // of dW
+constexpr int64_t kBlockBytes = 384 << 10;  // of x and dy
 constexpr int64_t kChunkFlops = int64_t{kVecBytes} << 16;
-constexpr int64_t kTasks = 32;                // as many as keep the threads of a small machine busy to the end
+constexpr int64_t kTasks = 32;  // as many as keep the threads of a small machine busy to the end
 constexpr int64_t kPartialBytes = 16 << 20;
-constexpr int64_t kCombine = 16 << 10;        // elements of a task of phase 1
+constexpr int64_t kCombine = 16 << 10;  // elements of a task of phase 1
 constexpr int64_t kMergedChannels = 40;
 
-template <class T> struct WeightPlan {
+template <class T>
+struct WeightPlan {
   int64_t cg, og;
   bool merged, copies_dy;
-  int64_t taps_u;          // units of taps in a row of the kernel: 1 when merged
-  int64_t m;               // rows of dW under one of them
+  int64_t taps_u;  // units of taps in a row of the kernel: 1 when merged
+  int64_t m;       // rows of dW under one of them
   Panels<T> panels;
   int64_t unit_v, unit_u;  // taps of a unit
   int64_t unit_panels;
   int64_t blocks_v, blocks_u, blocks_panels;
-  int64_t rows;            // of y in all images
+  int64_t rows;  // of y in all images
   int64_t chunks;
-  int64_t block_rows;      // rows of y that a task takes at a time
-  int64_t dy_width;        // from pixel to pixel of dy as the tile reads it; of a copy, a unit's columns and a vector
+  int64_t block_rows;  // rows of y that a task takes at a time
+  int64_t
+      dy_width;  // from pixel to pixel of dy as the tile reads it; of a copy, a unit's columns and a vector
   int64_t copy_columns, copy_rows;
-  int64_t size;            // of dW
+  int64_t size;  // of dW
   int64_t units(int64_t groups) const { return groups * blocks_v * blocks_u * blocks_panels; }
 };
 
-template <class T> WeightPlan<T> plan_weight(const ConvShape& s) {
+template <class T>
+WeightPlan<T> plan_weight(const ConvShape& s) {
   WeightPlan<T> f{};
   const int64_t item = sizeof(T);
   f.cg = s.c / s.groups;
@@ -77,7 +80,8 @@ template <class T> WeightPlan<T> plan_weight(const ConvShape& s) {
   f.chunks = min_of(f.chunks, min_of(f.rows, kPartialBytes / max_of(f.size * item, 1)));
   f.chunks = max_of(f.chunks, 1);
   // Blocks of rows.
-  const int64_t row_bytes = (s.sh * s.w * f.cg + s.ow * min_of(f.og, f.unit_panels * f.panels.width())) * item;
+  const int64_t row_bytes =
+      (s.sh * s.w * f.cg + s.ow * min_of(f.og, f.unit_panels * f.panels.width())) * item;
   f.block_rows = min_of(max_of(kBlockBytes / max_of(row_bytes, 1), 1), max_of(ceil_div(f.rows, f.chunks), 1));
   if (f.merged && s.ow) {
     f.copy_columns = (s.ow - 1) * s.sw + s.kw;
@@ -87,52 +91,64 @@ template <class T> WeightPlan<T> plan_weight(const ConvShape& s) {
   return f;
 }
 
-template <class T> int64_t lists_bytes(const WeightPlan<T>& f) {
+template <class T>
+int64_t lists_bytes(const WeightPlan<T>& f) {
   return round_64(3 * f.block_rows * static_cast<int64_t>(sizeof(int64_t)));
 }
-template <class T> int64_t dy_bytes(const ConvShape& s, const WeightPlan<T>& f) {
+template <class T>
+int64_t dy_bytes(const ConvShape& s, const WeightPlan<T>& f) {
   return f.copies_dy ? round_64(f.block_rows * s.ow * f.dy_width * static_cast<int64_t>(sizeof(T))) : 0;
 }
 
-template <class T> int weight_phases(const int64_t* p) { return plan_weight<T>(conv_shape(p)).chunks > 1 ? 2 : 1; }
+template <class T>
+int weight_phases(const int64_t* p) {
+  return plan_weight<T>(conv_shape(p)).chunks > 1 ? 2 : 1;
+}
 
-template <class T> int64_t weight_tasks(const int64_t* p, int phase) {
+template <class T>
+int64_t weight_tasks(const int64_t* p, int phase) {
   const ConvShape& s = conv_shape(p);
   const WeightPlan<T> f = plan_weight<T>(s);
   if (phase == 1) return ceil_div(f.size, kCombine);
   return conv_flops(s) <= kSmallFlops ? 1 : f.units(s.groups) * f.chunks;
 }
 
-template <class T> int64_t weight_workspace(const int64_t* p) {
+template <class T>
+int64_t weight_workspace(const int64_t* p) {
   const WeightPlan<T> f = plan_weight<T>(conv_shape(p));
   return f.chunks > 1 ? f.chunks * f.size * static_cast<int64_t>(sizeof(T)) : 0;
 }
 
-template <class T> int64_t weight_scratch(const int64_t* p) {
+template <class T>
+int64_t weight_scratch(const int64_t* p) {
   const ConvShape& s = conv_shape(p);
   const WeightPlan<T> f = plan_weight<T>(s);
-  return lists_bytes(f) + dy_bytes(s, f) + f.copy_rows * f.copy_columns * f.cg * static_cast<int64_t>(sizeof(T));
+  return lists_bytes(f) + dy_bytes(s, f) +
+         f.copy_rows * f.copy_columns * f.cg * static_cast<int64_t>(sizeof(T));
 }
 
 // The padded source rows of rows [from, to) of y, image after image; `at` receives where each row of y
 // starts.
 template <class T>
-void copy_x(const ConvShape& s, const WeightPlan<T>& f, const T* x, int64_t channel, int64_t from, int64_t to, T* out,
-            int64_t* at) {
+void copy_x(const ConvShape& s, const WeightPlan<T>& f, const T* x, int64_t channel, int64_t from, int64_t to,
+            T* out, int64_t* at) {
   const int64_t columns = f.copy_columns, cg = f.cg;
   const int64_t begin = min_of(s.pl, columns), end = max_of(min_of(s.w + s.pl, columns), begin);
   T* const start = out;
   for (int64_t row = from; row < to;) {
     const int64_t image = row / s.oh, first = row % s.oh, last = min_of(first + to - row, s.oh);
-    for (int64_t p = first; p < last; ++p) at[row - from + p - first] = (out - start) + (p - first) * s.sh * columns * cg;
-    for (int64_t r = first * s.sh - s.pt; r <= (last - 1) * s.sh - s.pt + (s.kh - 1) * s.dh; ++r, out += columns * cg) {
+    for (int64_t p = first; p < last; ++p)
+      at[row - from + p - first] = (out - start) + (p - first) * s.sh * columns * cg;
+    for (int64_t r = first * s.sh - s.pt; r <= (last - 1) * s.sh - s.pt + (s.kh - 1) * s.dh;
+         ++r, out += columns * cg) {
       if (r < 0 || r >= s.h) {
         zero_run(out, columns * cg);
         continue;
       }
       const T* source = x + ((image * s.h + r) * s.w - s.pl) * s.c + channel;
       zero_run(out, begin * cg);
-      if (cg == s.c) copy_run(out + begin * cg, source + begin * s.c, (end - begin) * cg);
+      if (cg == s.c)
+        copy_run(out + begin * cg, source + begin * s.c, (end - begin) * cg);
       else
         for (int64_t q = begin; q < end; ++q) copy_run(out + q * cg, source + q * s.c, cg);
       zero_run(out + end * cg, (columns - end) * cg);
@@ -141,14 +157,15 @@ void copy_x(const ConvShape& s, const WeightPlan<T>& f, const T* x, int64_t chan
   }
 }
 
-template <class T> struct Unit {
+template <class T>
+struct Unit {
   int64_t group, v0, v1, u0, u1, panel0, panel1;
 };
 
 // One unit of dW over the rows [row0, row1) of y.
 template <class T>
-void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, int64_t row0, int64_t row1, const T* x,
-              const T* dy, T* dw, char* scratch) {
+void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, int64_t row0, int64_t row1,
+              const T* x, const T* dy, T* dw, char* scratch) {
   int64_t* a_offset = reinterpret_cast<int64_t*>(scratch);
   int64_t* b_offset = a_offset + f.block_rows;
   int64_t* at = b_offset + f.block_rows;
@@ -196,9 +213,18 @@ void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, i
         T* out = dw + (i * s.kw + (f.merged ? 0 : j)) * f.cg * s.oc + unit.group * f.og;
         for (int64_t n = unit.panel0; n < unit.panel1; ++n) {
           const Deal<T>& deal = deals[n == unit.panel1 - 1];
-          const TileCall<T> call{blocks, a_offset, b_offset, hi - lo, b + f.panels.begin(n) - first, f.dy_width,
-                                 (f.merged ? f.cg : s.c) * s.sw, f.panels.begin(n), f.panels.columns(n), nullptr,
-                                 r0 > row0, 0};
+          const TileCall<T> call{blocks,
+                                 a_offset,
+                                 b_offset,
+                                 hi - lo,
+                                 b + f.panels.begin(n) - first,
+                                 f.dy_width,
+                                 (f.merged ? f.cg : s.c) * s.sw,
+                                 f.panels.begin(n),
+                                 f.panels.columns(n),
+                                 nullptr,
+                                 r0 > row0,
+                                 0};
           for (int64_t m = 0; m < f.m;) {
             const Tile<T>& tile = deal.next(f.m - m);
             const T* rows_a = a + m;
@@ -213,7 +239,8 @@ void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, i
   }
 }
 
-template <class T> void weight_run(const Task& t) {
+template <class T>
+void weight_run(const Task& t) {
   const ConvShape& s = conv_shape(t.p);
   const WeightPlan<T> f = plan_weight<T>(s);
   const T* x = static_cast<const T*>(t.a[0]);
@@ -253,9 +280,10 @@ template <class T> void weight_run(const Task& t) {
 
 }  // namespace
 
-#define PARTS(T)                                                                                         \
-  template <> ConvPart grad_weight_part<T>() {                                                           \
-    return {weight_phases<T>, weight_tasks<T>, weight_workspace<T>, weight_scratch<T>, weight_run<T>};   \
+#define PARTS(T)                                                                                       \
+  template <>                                                                                          \
+  ConvPart grad_weight_part<T>() {                                                                     \
+    return {weight_phases<T>, weight_tasks<T>, weight_workspace<T>, weight_scratch<T>, weight_run<T>}; \
   }
 PARTS(float)
 PARTS(double)

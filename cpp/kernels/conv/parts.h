@@ -13,7 +13,9 @@ static inline int64_t conv_flops(const ConvShape& s) {
 // Less than this is one task: two threads would spend their time meeting.
 constexpr int64_t kSmallFlops = int64_t{1} << 20;
 
-static inline bool depthwise(const ConvShape& s) { return s.groups > 1 && s.groups == s.c && s.groups == s.oc; }
+static inline bool depthwise(const ConvShape& s) {
+  return s.groups > 1 && s.groups == s.c && s.groups == s.oc;
+}
 
 // One kind of work of a kernel, in phases; the same functions as in Kernel.
 struct ConvPart {
@@ -24,11 +26,17 @@ struct ConvPart {
   void (*run)(const Task& t);
 };
 
-template <class T> ConvPart forward_part();
-template <class T> ConvPart grad_input_part();
-template <class T> ConvPart grad_weight_part();
-template <class T> ConvPart depthwise_forward_part();
-template <class T> ConvPart depthwise_grad_input_part();
-template <class T> ConvPart depthwise_grad_weight_part();
+template <class T>
+ConvPart forward_part();
+template <class T>
+ConvPart grad_input_part();
+template <class T>
+ConvPart grad_weight_part();
+template <class T>
+ConvPart depthwise_forward_part();
+template <class T>
+ConvPart depthwise_grad_input_part();
+template <class T>
+ConvPart depthwise_grad_weight_part();
 
 }  // namespace cnnmath::CNNMATH_ISA

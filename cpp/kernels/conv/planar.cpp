@@ -14,15 +14,17 @@ constexpr int kPlanarRows = 16;  // no tile is taller
 constexpr int64_t kPlaneBytes = 256 << 10;
 
 // How the work is cut, from the shape alone.
-template <class T> struct PlanarPlan {
-  bool along_columns;         // k runs over the columns of the window, else over channels
-  int64_t blocks, depth;      // of the sum
-  int64_t rows, row_blocks;   // output rows of a task, cut within an image,
-  int64_t images;             // or several images, one after the other
-  int64_t row, plane;         // steps in the copy
+template <class T>
+struct PlanarPlan {
+  bool along_columns;        // k runs over the columns of the window, else over channels
+  int64_t blocks, depth;     // of the sum
+  int64_t rows, row_blocks;  // output rows of a task, cut within an image,
+  int64_t images;            // or several images, one after the other
+  int64_t row, plane;        // steps in the copy
 };
 
-template <class T> PlanarPlan<T> plan(const Sweep<T>& s) {
+template <class T>
+PlanarPlan<T> plan(const Sweep<T>& s) {
   constexpr int L = Vec<T>::lanes;
   PlanarPlan<T> f{};
   f.along_columns = s.u.taps > s.ic;
@@ -45,7 +47,8 @@ template <class T> PlanarPlan<T> plan(const Sweep<T>& s) {
 
 // Rows [from, to) of one image, as planes.
 template <class T>
-void copy_planes(const Sweep<T>& s, const PlanarPlan<T>& f, const T* image, int64_t from, int64_t to, T* out) {
+void copy_planes(const Sweep<T>& s, const PlanarPlan<T>& f, const T* image, int64_t from, int64_t to,
+                 T* out) {
   const int64_t left = s.u.source_begin(0);
   const int64_t begin = min_of(max_of(-left, 0), f.row), end = max_of(min_of(s.w - left, f.row), begin);
   for (int64_t r = from; r < to; ++r, out += f.row) {
@@ -68,43 +71,52 @@ void copy_planes(const Sweep<T>& s, const PlanarPlan<T>& f, const T* image, int6
 
 }  // namespace
 
-template <class T> bool planar_pays(const Sweep<T>& s) {
+template <class T>
+bool planar_pays(const Sweep<T>& s) {
   constexpr int64_t L = Vec<T>::lanes;
-  if (s.groups != 1 || s.oc > L || s.oc > kPlanarRows || s.u.source_step != 1 || s.depth == 0 || s.u.outs == 0) return false;
+  if (s.groups != 1 || s.oc > L || s.oc > kPlanarRows || s.u.source_step != 1 || s.depth == 0 ||
+      s.u.outs == 0)
+    return false;
   // Lanes spent on a pixel, either way; a tile one vector wide runs at two thirds.
   const int64_t rows = s.oc == 1 ? 1 : round_up(s.oc, 2);
   return rows * round_up(s.u.outs, L) * 3 < 4 * L * s.u.outs;
 }
 
-template <class T> int64_t planar_tasks(const Sweep<T>& s) {
+template <class T>
+int64_t planar_tasks(const Sweep<T>& s) {
   const PlanarPlan<T> f = plan(s);
   return ceil_div(s.n, f.images) * f.row_blocks;
 }
-template <class T> int64_t planar_packed_size(const Sweep<T>& s) { return s.oc * s.depth; }
+template <class T>
+int64_t planar_packed_size(const Sweep<T>& s) {
+  return s.oc * s.depth;
+}
 
-template <class T> int64_t planar_scratch(const Sweep<T>& s) {
+template <class T>
+int64_t planar_scratch(const Sweep<T>& s) {
   const PlanarPlan<T> f = plan(s);
   const int64_t lists = round_up(2 * f.blocks * static_cast<int64_t>(sizeof(int64_t)), 64);
   return lists + s.ic * f.plane * static_cast<int64_t>(sizeof(T));
 }
 
 template <class T>
-void planar_pack(const Sweep<T>& s, const T* w, int64_t kernel_width, int64_t tap_step, int64_t k_step, int64_t o_step,
-                 T* packed) {
+void planar_pack(const Sweep<T>& s, const T* w, int64_t kernel_width, int64_t tap_step, int64_t k_step,
+                 int64_t o_step, T* packed) {
   const bool along_columns = plan(s).along_columns;
   for (int64_t o = 0; o < s.oc; ++o)
     for (int64_t i = 0; i < s.v.taps; ++i)
       for (int64_t j = 0; j < s.u.taps; ++j)
         for (int64_t k = 0; k < s.ic; ++k) {
-          const int64_t tap = (s.v.tap_begin + i * s.v.tap_step) * kernel_width + s.u.tap_begin + j * s.u.tap_step;
+          const int64_t tap =
+              (s.v.tap_begin + i * s.v.tap_step) * kernel_width + s.u.tap_begin + j * s.u.tap_step;
           const int64_t at = along_columns ? (i * s.ic + k) * s.u.taps + j : (i * s.u.taps + j) * s.ic + k;
           packed[o * s.depth + at] = w[tap * tap_step + k * k_step + o * o_step];
         }
 }
 
 template <class T>
-void run_planar(const Sweep<T>& s, const T* x, const T* packed, const T* bias, int64_t relu, T* y, void* scratch,
-                int64_t task) {
+void run_planar(const Sweep<T>& s, const T* x, const T* packed, const T* bias, int64_t relu, T* y,
+                void* scratch, int64_t task) {
   constexpr int L = Vec<T>::lanes;
   const PlanarPlan<T> f = plan(s);
   const int64_t row0 = task % f.row_blocks * f.rows, row1 = min_of(row0 + f.rows, s.v.outs);
@@ -117,12 +129,12 @@ void run_planar(const Sweep<T>& s, const T* x, const T* packed, const T* bias, i
   const int64_t inner = f.along_columns ? s.ic : s.u.taps;
   for (int64_t b = 0; b < f.blocks; ++b) {
     a_offset[b] = b * f.depth;
-    b_offset[b] = b / inner * s.v.offset_step * f.row +
-                  b % inner * (f.along_columns ? f.plane : s.u.offset_step);
+    b_offset[b] =
+        b / inner * s.v.offset_step * f.row + b % inner * (f.along_columns ? f.plane : s.u.offset_step);
   }
 
-  constexpr int kMost = 3;                    // vectors
-  T sums[kPlanarRows * kMost * L];            // a tile, channel after channel
+  constexpr int kMost = 3;          // vectors
+  T sums[kPlanarRows * kMost * L];  // a tile, channel after channel
   const T* a[kPlanarRows];
   T* c[kPlanarRows];
   const int most = tile_max_vectors<T>() < kMost ? tile_max_vectors<T>() : kMost;
@@ -145,8 +157,9 @@ void run_planar(const Sweep<T>& s, const T* x, const T* packed, const T* bias, i
             a[i] = packed + at * s.depth;
             c[i] = sums + at * kMost * L;
           }
-          tile->run(a, c, {f.blocks, a_offset, b_offset, f.depth, source + q, f.along_columns ? s.u.offset_step : f.plane, 0, 0,
-                           int64_t{nv} * L, nullptr, 0, 0});
+          tile->run(a, c,
+                    {f.blocks, a_offset, b_offset, f.depth, source + q,
+                     f.along_columns ? s.u.offset_step : f.plane, 0, 0, int64_t{nv} * L, nullptr, 0, 0});
           o += tile->m;
         }
         for (int v = 0; v < nv; ++v, q += L) {
@@ -166,12 +179,12 @@ void run_planar(const Sweep<T>& s, const T* x, const T* packed, const T* bias, i
   }
 }
 
-#define INSTANTIATE(T)                                                                                     \
-  template bool planar_pays<T>(const Sweep<T>&);                                                           \
-  template int64_t planar_tasks<T>(const Sweep<T>&);                                                       \
-  template int64_t planar_packed_size<T>(const Sweep<T>&);                                                 \
-  template int64_t planar_scratch<T>(const Sweep<T>&);                                                     \
-  template void planar_pack<T>(const Sweep<T>&, const T*, int64_t, int64_t, int64_t, int64_t, T*);         \
+#define INSTANTIATE(T)                                                                             \
+  template bool planar_pays<T>(const Sweep<T>&);                                                   \
+  template int64_t planar_tasks<T>(const Sweep<T>&);                                               \
+  template int64_t planar_packed_size<T>(const Sweep<T>&);                                         \
+  template int64_t planar_scratch<T>(const Sweep<T>&);                                             \
+  template void planar_pack<T>(const Sweep<T>&, const T*, int64_t, int64_t, int64_t, int64_t, T*); \
   template void run_planar<T>(const Sweep<T>&, const T*, const T*, const T*, int64_t, T*, void*, int64_t);
 INSTANTIATE(float)
 INSTANTIATE(double)

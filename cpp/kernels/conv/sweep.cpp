@@ -4,12 +4,12 @@ namespace cnnmath::CNNMATH_ISA {
 
 namespace {
 
-constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 16;   // about 40 us
-constexpr int64_t kTaskPixels = 96;                        // eight tiles of the tallest sort
-constexpr int64_t kTaskSource = 384 << 10;                 // bytes of source that should stay in L2
-constexpr int64_t kWholeDepth = 1024;                      // a longer sum is cut, so that a panel of weights
-constexpr int64_t kCutDepth = 512;                         // stays near while all pixels pass over it
-constexpr int64_t kSpare = 16;                             // repeated pointers for the last tile
+constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 16;  // about 40 us
+constexpr int64_t kTaskPixels = 96;                       // eight tiles of the tallest sort
+constexpr int64_t kTaskSource = 384 << 10;                // bytes of source that should stay in L2
+constexpr int64_t kWholeDepth = 1024;                     // a longer sum is cut, so that a panel of weights
+constexpr int64_t kCutDepth = 512;                        // stays near while all pixels pass over it
+constexpr int64_t kSpare = 16;                            // repeated pointers for the last tile
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -24,7 +24,7 @@ bool inside(const Axis& a, int64_t size) {
 template <class T>
 void copy_source(const Sweep<T>& s, const T* image, int64_t channel, int64_t from, int64_t to, T* out) {
   const int64_t left = s.u.source_begin(0), columns = s.source_columns, ic = s.ic;
-  const int64_t begin = min_of(max_of(-left, 0), columns);                      // first column inside the map
+  const int64_t begin = min_of(max_of(-left, 0), columns);  // first column inside the map
   const int64_t end = max_of(min_of(s.w - left, columns), begin);
   for (int64_t r = from; r < to; ++r, out += columns * ic) {
     if (r < 0 || r >= s.h || begin == end) {
@@ -43,7 +43,8 @@ void copy_source(const Sweep<T>& s, const T* image, int64_t channel, int64_t fro
 }
 
 // All pixels of a task over one panel of outputs.
-template <class T> struct PixelSum {
+template <class T>
+struct PixelSum {
   const T* const* a;
   T* const* c;
   int64_t pixels;
@@ -85,12 +86,15 @@ Axis grad_axis(int64_t size, int64_t taps, int64_t stride, int64_t dilation, int
   return a;
 }
 
-template <class T> void plan_sweep(Sweep<T>& s) {
+template <class T>
+void plan_sweep(Sweep<T>& s) {
   s.panels = panels_of<T>(max_of(s.oc, 1));
   s.depth = s.v.taps * s.u.taps * s.ic;
   s.copies = s.groups > 1 || !inside(s.v, s.h) || !inside(s.u, s.w);
   s.source_columns = s.u.outs && s.u.taps ? s.u.source_end(s.u.outs) - s.u.source_begin(0) : 0;
-  const auto rows_of = [&](int64_t rows) { return s.v.taps ? s.v.source_end(rows) - s.v.source_begin(0) : 0; };
+  const auto rows_of = [&](int64_t rows) {
+    return s.v.taps ? s.v.source_end(rows) - s.v.source_begin(0) : 0;
+  };
   const int64_t pixel_flops = 2 * s.depth * s.panels.padded() + 1;
   const int64_t outs = max_of(s.u.outs, 1);
   s.rows = max_of(kTaskFlops / (pixel_flops * outs), ceil_div(kTaskPixels, outs));
@@ -115,7 +119,8 @@ template <class T> void plan_sweep(Sweep<T>& s) {
   s.task_panels = ceil_div(s.panels.count, s.panel_blocks);
 }
 
-template <class T> int64_t sweep_scratch(const Sweep<T>& s) {
+template <class T>
+int64_t sweep_scratch(const Sweep<T>& s) {
   const int64_t pointers = 2 * (s.pixels() + kSpare) * static_cast<int64_t>(sizeof(void*));
   const int64_t offsets = 2 * s.v.taps * s.u.taps * static_cast<int64_t>(sizeof(int64_t));
   const int64_t source = s.copies ? s.images * s.source_rows * s.source_columns * s.ic : 0;
@@ -157,8 +162,10 @@ void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* 
     }
     for (int64_t t = row0; t < row1; ++t) {
       const T* from = base + (t - row0) * s.v.source_step * row_step;
-      T* to = y + ((image * s.out_h + s.v.out_begin + t * s.v.out_step) * s.out_w + s.u.out_begin) * out_channels +
-              group * s.oc;
+      T* to =
+          y +
+          ((image * s.out_h + s.v.out_begin + t * s.v.out_step) * s.out_w + s.u.out_begin) * out_channels +
+          group * s.oc;
       for (int64_t q = 0; q < s.u.outs; ++q, ++pixels) {
         a[pixels] = from + q * s.u.source_step * pixel_step;
         c[pixels] = to + q * s.u.out_step * out_channels;
@@ -186,14 +193,25 @@ void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* 
     }
     const int64_t ldb = weights.ldb ? weights.ldb : int64_t{nv} * Vec<T>::lanes;
     for (int64_t b = 0; b < blocks; ++b) {
-      a_offset[b] = merged ? b * s.v.offset_step * row_step
-                           : b / s.u.taps * s.v.offset_step * row_step + b % s.u.taps * s.u.offset_step * pixel_step;
+      a_offset[b] =
+          merged ? b * s.v.offset_step * row_step
+                 : b / s.u.taps * s.v.offset_step * row_step + b % s.u.taps * s.u.offset_step * pixel_step;
       b_offset[b] = b * run * ldb;
     }
     const PixelSum<T> sum{a, c, pixels, &deal};
     const T* panel_bias = bias ? bias + group * s.oc + s.panels.begin(j) : nullptr;
-    TileCall<T> call{blocks,    a_offset, b_offset, run, weights.panel(s, group, j), ldb, 0, s.panels.begin(j),
-                     s.panels.columns(j), nullptr,  0,        0};
+    TileCall<T> call{blocks,
+                     a_offset,
+                     b_offset,
+                     run,
+                     weights.panel(s, group, j),
+                     ldb,
+                     0,
+                     s.panels.begin(j),
+                     s.panels.columns(j),
+                     nullptr,
+                     0,
+                     0};
     const auto last = [&] {
       call.bias = panel_bias;
       call.relu = relu;
@@ -229,10 +247,11 @@ void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* 
   }
 }
 
-#define INSTANTIATE(T)                                                                                           \
-  template void plan_sweep<T>(Sweep<T>&);                                                                        \
-  template int64_t sweep_scratch<T>(const Sweep<T>&);                                                            \
-  template void run_sweep<T>(const Sweep<T>&, const T*, SweepWeights<T>, const T*, int64_t, T*, void*, int64_t);
+#define INSTANTIATE(T)                                                                                 \
+  template void plan_sweep<T>(Sweep<T>&);                                                              \
+  template int64_t sweep_scratch<T>(const Sweep<T>&);                                                  \
+  template void run_sweep<T>(const Sweep<T>&, const T*, SweepWeights<T>, const T*, int64_t, T*, void*, \
+                             int64_t);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

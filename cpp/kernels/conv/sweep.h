@@ -19,7 +19,9 @@ struct Axis {
   int64_t source_step, offset, offset_step;
   // first and one past the last source position that positions [from, to) touch
   int64_t source_begin(int64_t from) const { return from * source_step + offset; }
-  int64_t source_end(int64_t to) const { return (to - 1) * source_step + offset + (taps - 1) * offset_step + 1; }
+  int64_t source_end(int64_t to) const {
+    return (to - 1) * source_step + offset + (taps - 1) * offset_step + 1;
+  }
 };
 
 Axis forward_axis(int64_t outs, int64_t taps, int64_t stride, int64_t dilation, int64_t pad);
@@ -30,16 +32,17 @@ Axis forward_axis(int64_t outs, int64_t taps, int64_t stride, int64_t dilation, 
 Axis grad_axis(int64_t size, int64_t taps, int64_t stride, int64_t dilation, int64_t pad, int64_t r);
 
 // A sweep, as far as shapes go.
-template <class T> struct Sweep {
-  Axis v, u;                // vertical, horizontal
-  int64_t n, h, w, c;       // source
-  int64_t groups, ic, oc;   // channels in and out of one group
-  int64_t out_h, out_w;     // destination; it has groups * oc channels
+template <class T>
+struct Sweep {
+  Axis v, u;               // vertical, horizontal
+  int64_t n, h, w, c;      // source
+  int64_t groups, ic, oc;  // channels in and out of one group
+  int64_t out_h, out_w;    // destination; it has groups * oc channels
   // What follows from these (plan_sweep).
   Panels<T> panels;
-  int64_t depth;            // length of the whole sum
-  bool copies;              // the source is copied to scratch, padded
-  int64_t images, rows;     // of a task
+  int64_t depth;         // length of the whole sum
+  bool copies;           // the source is copied to scratch, padded
+  int64_t images, rows;  // of a task
   int64_t task_panels;
   int64_t image_blocks, row_blocks, panel_blocks;
   int64_t source_rows, source_columns;  // of one image in scratch
@@ -51,17 +54,20 @@ template <class T> struct Sweep {
 
 // Weights as the tile reads them: tap i,j of v,u holds ic rows of ldb numbers at ((i * u.taps + j) * ic) *
 // ldb.
-template <class T> struct SweepWeights {
+template <class T>
+struct SweepWeights {
   const T* base;
-  int64_t ldb;           // 0: packed, panel after panel
+  int64_t ldb;  // 0: packed, panel after panel
   const T* panel(const Sweep<T>& s, int64_t group, int64_t j) const {
     if (ldb) return base + group * s.oc + s.panels.begin(j);
     return base + s.depth * (group * s.panels.padded() + s.panels.begin(j));
   }
 };
 
-template <class T> void plan_sweep(Sweep<T>& s);
-template <class T> int64_t sweep_scratch(const Sweep<T>& s);
+template <class T>
+void plan_sweep(Sweep<T>& s);
+template <class T>
+int64_t sweep_scratch(const Sweep<T>& s);
 template <class T>
 void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* bias, int64_t relu, T* y,
                void* scratch, int64_t task);

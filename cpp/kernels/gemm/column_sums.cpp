@@ -26,17 +26,28 @@ int64_t chunks_of(const int64_t* p) {
 
 }  // namespace
 
-template <class T> int phases(const int64_t* p) { return chunks_of(p) > 1 ? 2 : 1; }
-template <class T> int64_t tasks(const int64_t* p, int phase) { return phase == 0 ? chunks_of(p) : 1; }
-template <class T> int64_t workspace(const int64_t* p) {
+template <class T>
+int phases(const int64_t* p) {
+  return chunks_of(p) > 1 ? 2 : 1;
+}
+template <class T>
+int64_t tasks(const int64_t* p, int phase) {
+  return phase == 0 ? chunks_of(p) : 1;
+}
+template <class T>
+int64_t workspace(const int64_t* p) {
   return chunks_of(p) * shape_of(p).columns * static_cast<int64_t>(sizeof(T));
 }
-template <class T> int64_t scratch(const int64_t*) { return 0; }
+template <class T>
+int64_t scratch(const int64_t*) {
+  return 0;
+}
 
 namespace {
 
 // NV vectors of columns at `x`, summed over rows of `width`: blocks of rows, blocks of blocks, and these.
-template <class T, int NV> void sum_columns(const T* x, int64_t width, int64_t rows, int64_t columns, T* out) {
+template <class T, int NV>
+void sum_columns(const T* x, int64_t width, int64_t rows, int64_t columns, T* out) {
   constexpr int L = Vec<T>::lanes;
   Vec<T> total[NV], middle[NV];
   for (int v = 0; v < NV; ++v) total[v] = middle[v] = zero<T>();
@@ -60,7 +71,8 @@ template <class T, int NV> void sum_columns(const T* x, int64_t width, int64_t r
 
 }  // namespace
 
-template <class T> void run(const Task& t) {
+template <class T>
+void run(const Task& t) {
   constexpr int L = Vec<T>::lanes;
   const Shape& s = shape_of(t.p);
   const int64_t chunks = chunks_of(t.p);
@@ -76,14 +88,15 @@ template <class T> void run(const Task& t) {
   x += begin * s.columns;
   int64_t c = 0;
   for (; c + 4 * L <= s.columns; c += 4 * L) sum_columns<T, 4>(x + c, s.columns, end - begin, 4 * L, y + c);
-  for (; c < s.columns; c += L) sum_columns<T, 1>(x + c, s.columns, end - begin, min_of(s.columns - c, L), y + c);
+  for (; c < s.columns; c += L)
+    sum_columns<T, 1>(x + c, s.columns, end - begin, min_of(s.columns - c, L), y + c);
 }
 
-#define INSTANTIATE(T)                                       \
-  template int phases<T>(const int64_t*);                    \
-  template int64_t tasks<T>(const int64_t*, int);            \
-  template int64_t workspace<T>(const int64_t*);             \
-  template int64_t scratch<T>(const int64_t*);               \
+#define INSTANTIATE(T)                            \
+  template int phases<T>(const int64_t*);         \
+  template int64_t tasks<T>(const int64_t*, int); \
+  template int64_t workspace<T>(const int64_t*);  \
+  template int64_t scratch<T>(const int64_t*);    \
   template void run<T>(const Task&);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -7,8 +7,9 @@ namespace cnnmath::CNNMATH_ISA {
 
 namespace {
 
-#define KERNEL(name, T, dtype, args, fields) \
-  { #name, dtype, args, fields, name::phases<T>, name::tasks<T>, name::workspace<T>, name::scratch<T>, name::run<T> }
+#define KERNEL(name, T, dtype, args, fields)                                                                \
+  {#name,       dtype, args, fields, name::phases<T>, name::tasks<T>, name::workspace<T>, name::scratch<T>, \
+   name::run<T>}
 #define MATMUL(T, dtype) KERNEL(matmul, T, dtype, "a b bias? c", "m n k ta tb accumulate relu")
 #define COLUMN_SUMS(T, dtype) KERNEL(column_sums, T, dtype, "x y", "rows columns")
 

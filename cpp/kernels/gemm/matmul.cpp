@@ -24,25 +24,27 @@ const MatmulShape& shape_of(const int64_t* p) { return *reinterpret_cast<const M
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 17;   // about 80 us
 constexpr int64_t kLeastFlops = int64_t{kVecBytes} << 14;  // less is not worth a task of its own
 constexpr int64_t kRows = 96;
-constexpr int64_t kPiece = 512;                            // of k
-constexpr int64_t kSkew = 16;                              // keeps copied rows from falling on the same cache sets
+constexpr int64_t kPiece = 512;  // of k
+constexpr int64_t kSkew = 16;    // keeps copied rows from falling on the same cache sets
 constexpr int64_t kCombine = 16 << 10;
-constexpr int64_t kPackRows = 64;                          // of B, in a task of phase `pack`
+constexpr int64_t kPackRows = 64;  // of B, in a task of phase `pack`
 
-enum class Rows { in_place, copied, columns };             // how A is read
+enum class Rows { in_place, copied, columns };  // how A is read
 
-template <class T> struct MatmulPlan {
-  bool dots;          // a few rows against rows of B: sums along k
+template <class T>
+struct MatmulPlan {
+  bool dots;  // a few rows against rows of B: sums along k
   bool packs;
   Rows a;
   Panels<T> panels;
   int64_t rows, task_panels, row_blocks, panel_blocks;
-  int64_t chunks;     // of k
+  int64_t chunks;  // of k
   int64_t piece;
   int64_t tasks() const { return chunks * row_blocks * panel_blocks; }
 };
 
-template <class T> MatmulPlan<T> plan(const MatmulShape& s) {
+template <class T>
+MatmulPlan<T> plan(const MatmulShape& s) {
   MatmulPlan<T> f{};
   constexpr int L = Vec<T>::lanes;
   f.panels = panels_of<T>(max_of(s.n, 1));
@@ -59,7 +61,8 @@ template <class T> MatmulPlan<T> plan(const MatmulShape& s) {
     return f;
   }
   f.packs = s.tb || s.n % L != 0 || (f.panels.count > 1 && s.m > 96 && flops > 4 * kTaskFlops);
-  const bool near = (s.ta ? s.m : s.k) * static_cast<int64_t>(sizeof(T)) % 1024 != 0;  // rows on different cache sets
+  const bool near =
+      (s.ta ? s.m : s.k) * static_cast<int64_t>(sizeof(T)) % 1024 != 0;  // rows on different cache sets
   f.a = s.ta ? (s.n >= 128 && s.m * s.k > (32 << 10) ? Rows::copied : Rows::columns)
              : (near || s.n < 64 || s.m * s.k < (128 << 10) ? Rows::in_place : Rows::copied);
   f.piece = s.k > kPiece + kPiece / 2 ? ceil_div(s.k, ceil_div(s.k, kPiece)) : max_of(s.k, 1);
@@ -80,11 +83,13 @@ template <class T> MatmulPlan<T> plan(const MatmulShape& s) {
 }
 
 // Rows of B are read from end to end; of a transposed B, the rows that make one panel.
-template <class T> int64_t pack_tasks(const MatmulShape& s, const MatmulPlan<T>& f) {
+template <class T>
+int64_t pack_tasks(const MatmulShape& s, const MatmulPlan<T>& f) {
   return s.tb ? f.panels.count : ceil_div(s.k, kPackRows);
 }
 
-template <class T> void pack(const MatmulShape& s, const MatmulPlan<T>& f, const T* b, T* packed, int64_t index) {
+template <class T>
+void pack(const MatmulShape& s, const MatmulPlan<T>& f, const T* b, T* packed, int64_t index) {
   const int64_t l0 = s.tb ? 0 : index * kPackRows, l1 = s.tb ? s.k : min_of(l0 + kPackRows, s.k);
   for (int64_t j = s.tb ? index : 0; j < (s.tb ? index + 1 : f.panels.count); ++j) {
     const int64_t width = int64_t{f.panels.vectors(j)} * Vec<T>::lanes, column = f.panels.begin(j);
@@ -93,20 +98,23 @@ template <class T> void pack(const MatmulShape& s, const MatmulPlan<T>& f, const
   }
 }
 
-template <class T> int64_t packed_bytes(const MatmulShape& s, const MatmulPlan<T>& f) {
+template <class T>
+int64_t packed_bytes(const MatmulShape& s, const MatmulPlan<T>& f) {
   return f.packs ? round_64(s.k * f.panels.padded() * static_cast<int64_t>(sizeof(T))) : 0;
 }
 
 }  // namespace
 
-template <class T> int phases(const int64_t* p) {
+template <class T>
+int phases(const int64_t* p) {
   const MatmulPlan<T> f = plan<T>(shape_of(p));
   return f.packs + 1 + (f.chunks > 1);
 }
 
 static bool small(const MatmulShape& s) { return 2 * s.m * s.n * s.k <= (int64_t{1} << 20); }
 
-template <class T> int64_t tasks(const int64_t* p, int phase) {
+template <class T>
+int64_t tasks(const int64_t* p, int phase) {
   const MatmulShape& s = shape_of(p);
   const MatmulPlan<T> f = plan<T>(s);
   if (small(s)) return 1;
@@ -114,14 +122,16 @@ template <class T> int64_t tasks(const int64_t* p, int phase) {
   return phase == f.packs ? f.tasks() : ceil_div(s.m * s.n, kCombine);
 }
 
-template <class T> int64_t workspace(const int64_t* p) {
+template <class T>
+int64_t workspace(const int64_t* p) {
   const MatmulShape& s = shape_of(p);
   const MatmulPlan<T> f = plan<T>(s);
   const int64_t partial = f.chunks > 1 ? f.chunks * s.m * s.n * static_cast<int64_t>(sizeof(T)) : 0;
   return packed_bytes(s, f) + partial;
 }
 
-template <class T> int64_t scratch(const int64_t* p) {
+template <class T>
+int64_t scratch(const int64_t* p) {
   const MatmulPlan<T> f = plan<T>(shape_of(p));
   return f.a == Rows::copied && !f.dots ? f.rows * (f.piece + kSkew) * static_cast<int64_t>(sizeof(T)) : 0;
 }
@@ -130,7 +140,8 @@ namespace {
 
 // Rows [i0, i1) of A, l in [l0, l1), to rows of `step` numbers.
 template <class T>
-void copy_rows(const MatmulShape& s, const T* a, int64_t i0, int64_t i1, int64_t l0, int64_t l1, T* out, int64_t step) {
+void copy_rows(const MatmulShape& s, const T* a, int64_t i0, int64_t i1, int64_t l0, int64_t l1, T* out,
+               int64_t step) {
   constexpr int L = Vec<T>::lanes;
   if (!s.ta) {
     for (int64_t i = i0; i < i1; ++i) copy_run(out + (i - i0) * step, a + i * s.k + l0, l1 - l0);
@@ -150,19 +161,20 @@ void copy_rows(const MatmulShape& s, const T* a, int64_t i0, int64_t i1, int64_t
   }
 }
 
-template <class T> struct Operands {
+template <class T>
+struct Operands {
   const T* a;
-  const T* b;     // packed, or as it is
+  const T* b;  // packed, or as it is
   const T* bias;
   T* c;
   int64_t accumulate, relu;
-  T* copy;        // scratch
+  T* copy;  // scratch
 };
 
 // One block of C over l in [from, to).
 template <class T>
-void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& o, int64_t i0, int64_t i1, int64_t panel0,
-               int64_t panel1, int64_t from, int64_t to) {
+void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& o, int64_t i0, int64_t i1,
+               int64_t panel0, int64_t panel1, int64_t from, int64_t to) {
   const bool columns = f.a == Rows::columns;
   const int64_t zero_offset = 0, step = f.piece + kSkew;
   for (int64_t l = from; l == from || l < to; l += f.piece) {
@@ -173,8 +185,17 @@ void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& 
       const int64_t ldb = f.packs ? int64_t{nv} * Vec<T>::lanes : s.n;
       const T* b = f.packs ? o.b + s.k * f.panels.begin(j) + l * ldb : o.b + l * ldb + f.panels.begin(j);
       const bool last = end >= to;
-      const TileCall<T> call{1, &zero_offset, &zero_offset, end - l, b, ldb, s.m, f.panels.begin(j), f.panels.columns(j),
-                             last && o.bias ? o.bias + f.panels.begin(j) : nullptr, l > from || o.accumulate,
+      const TileCall<T> call{1,
+                             &zero_offset,
+                             &zero_offset,
+                             end - l,
+                             b,
+                             ldb,
+                             s.m,
+                             f.panels.begin(j),
+                             f.panels.columns(j),
+                             last && o.bias ? o.bias + f.panels.begin(j) : nullptr,
+                             l > from || o.accumulate,
                              last && o.relu};
       const Deal<T> deal(columns ? column_tiles<T>(nv) : row_tiles<T>(nv), nv, columns);
       for (int64_t i = i0; i < i1;) {
@@ -183,7 +204,9 @@ void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& 
         T* c[16];
         for (int r = 0; r < tile.m; ++r) {
           const int64_t row = min_of(i + r, i1 - 1);
-          a[r] = columns ? o.a + l * s.m + row : f.a == Rows::copied ? o.copy + (row - i0) * step : o.a + row * s.k + l;
+          a[r] = columns               ? o.a + l * s.m + row
+                 : f.a == Rows::copied ? o.copy + (row - i0) * step
+                                       : o.a + row * s.k + l;
           c[r] = o.c + row * s.n;
         }
         tile.run(a, c, call);
@@ -234,7 +257,8 @@ void sum_dots(const MatmulShape& s, const Operands<T>& o, int64_t j0, int64_t j1
 }
 
 template <class T>
-void combine(const MatmulShape& s, const T* partial, int64_t chunks, const Operands<T>& o, int64_t begin, int64_t end) {
+void combine(const MatmulShape& s, const T* partial, int64_t chunks, const Operands<T>& o, int64_t begin,
+             int64_t end) {
   constexpr int L = Vec<T>::lanes;
   // Along rows of C, so that the bias is by vectors.
   while (begin < end) {
@@ -251,17 +275,23 @@ void combine(const MatmulShape& s, const T* partial, int64_t chunks, const Opera
 
 }  // namespace
 
-template <class T> void run(const Task& t) {
+template <class T>
+void run(const Task& t) {
   const MatmulShape& s = shape_of(t.p);
   const MatmulPlan<T> f = plan<T>(s);
-  Operands<T> o{static_cast<const T*>(t.a[0]), static_cast<const T*>(t.a[1]), static_cast<const T*>(t.a[2]),
-                static_cast<T*>(t.a[3]),       s.accumulate,                  s.relu,
+  Operands<T> o{static_cast<const T*>(t.a[0]),
+                static_cast<const T*>(t.a[1]),
+                static_cast<const T*>(t.a[2]),
+                static_cast<T*>(t.a[3]),
+                s.accumulate,
+                s.relu,
                 static_cast<T*>(t.scratch)};
   T* packed = static_cast<T*>(t.workspace);
   T* partial = reinterpret_cast<T*>(static_cast<char*>(t.workspace) + packed_bytes(s, f));
   const bool all = small(s);
   if (f.packs && t.phase == 0) {
-    for (int64_t i = all ? 0 : t.index; i < (all ? pack_tasks(s, f) : t.index + 1); ++i) pack(s, f, o.b, packed, i);
+    for (int64_t i = all ? 0 : t.index; i < (all ? pack_tasks(s, f) : t.index + 1); ++i)
+      pack(s, f, o.b, packed, i);
     return;
   }
   if (f.packs) o.b = packed;
@@ -281,18 +311,20 @@ template <class T> void run(const Task& t) {
         part.bias = nullptr;
         part.accumulate = part.relu = 0;
       }
-      if (s.n) sum_block(s, f, part, i0, i1, panel0, panel1, s.k * chunk / f.chunks, s.k * (chunk + 1) / f.chunks);
+      if (s.n)
+        sum_block(s, f, part, i0, i1, panel0, panel1, s.k * chunk / f.chunks, s.k * (chunk + 1) / f.chunks);
     }
     return;
   }
-  combine(s, partial, f.chunks, o, all ? 0 : t.index * kCombine, all ? s.m * s.n : min_of((t.index + 1) * kCombine, s.m * s.n));
+  combine(s, partial, f.chunks, o, all ? 0 : t.index * kCombine,
+          all ? s.m * s.n : min_of((t.index + 1) * kCombine, s.m * s.n));
 }
 
-#define INSTANTIATE(T)                                       \
-  template int phases<T>(const int64_t*);                    \
-  template int64_t tasks<T>(const int64_t*, int);            \
-  template int64_t workspace<T>(const int64_t*);             \
-  template int64_t scratch<T>(const int64_t*);               \
+#define INSTANTIATE(T)                            \
+  template int phases<T>(const int64_t*);         \
+  template int64_t tasks<T>(const int64_t*, int); \
+  template int64_t workspace<T>(const int64_t*);  \
+  template int64_t scratch<T>(const int64_t*);    \
   template void run<T>(const Task&);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -7,19 +7,29 @@
 namespace cnnmath::CNNMATH_ISA {
 
 namespace matmul {
-template <class T> int phases(const int64_t* p);
-template <class T> int64_t tasks(const int64_t* p, int phase);
-template <class T> int64_t workspace(const int64_t* p);
-template <class T> int64_t scratch(const int64_t* p);
-template <class T> void run(const Task& t);
+template <class T>
+int phases(const int64_t* p);
+template <class T>
+int64_t tasks(const int64_t* p, int phase);
+template <class T>
+int64_t workspace(const int64_t* p);
+template <class T>
+int64_t scratch(const int64_t* p);
+template <class T>
+void run(const Task& t);
 }  // namespace matmul
 
 namespace column_sums {
-template <class T> int phases(const int64_t* p);
-template <class T> int64_t tasks(const int64_t* p, int phase);
-template <class T> int64_t workspace(const int64_t* p);
-template <class T> int64_t scratch(const int64_t* p);
-template <class T> void run(const Task& t);
+template <class T>
+int phases(const int64_t* p);
+template <class T>
+int64_t tasks(const int64_t* p, int phase);
+template <class T>
+int64_t workspace(const int64_t* p);
+template <class T>
+int64_t scratch(const int64_t* p);
+template <class T>
+void run(const Task& t);
 }  // namespace column_sums
 
 }  // namespace cnnmath::CNNMATH_ISA

@@ -3,7 +3,8 @@
 namespace cnnmath::CNNMATH_ISA {
 
 template <class T>
-void pack_transposed(T* to, int64_t to_step, const T* from, int64_t column_step, int64_t rows, int64_t columns) {
+void pack_transposed(T* to, int64_t to_step, const T* from, int64_t column_step, int64_t rows,
+                     int64_t columns) {
   constexpr int L = Vec<T>::lanes;
   for (int64_t k = 0; k < rows; k += L) {
     const int64_t left = rows - k;

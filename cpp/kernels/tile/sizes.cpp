@@ -17,7 +17,8 @@ CNNMATH_INLINE void finish(Vec<T> (&acc)[M][NV], T* const* c, const TileCall<T>&
     for (int i = 0; i < M; ++i)
 #pragma GCC unroll 4
       for (int j = 0; j < NV; ++j)
-        acc[i][j] = acc[i][j] + (j < NV - 1 || tail >= L ? load(out[i] + j * L) : load_n(out[i] + j * L, tail));
+        acc[i][j] =
+            acc[i][j] + (j < NV - 1 || tail >= L ? load(out[i] + j * L) : load_n(out[i] + j * L, tail));
   }
   if (call.bias) {
 #pragma GCC unroll 4
@@ -48,7 +49,8 @@ CNNMATH_INLINE void finish(Vec<T> (&acc)[M][NV], T* const* c, const TileCall<T>&
   }
 }
 
-template <class T, int M, int NV> void rows_tile(const T* const* a, T* const* c, const TileCall<T>& call) {
+template <class T, int M, int NV>
+void rows_tile(const T* const* a, T* const* c, const TileCall<T>& call) {
   constexpr int L = Vec<T>::lanes;
   Vec<T> acc[M][NV];
 #pragma GCC unroll 32
@@ -78,7 +80,8 @@ template <class T, int M, int NV> void rows_tile(const T* const* a, T* const* c,
   finish<T, M, NV>(acc, c, call);
 }
 
-template <class T, int M, int NV> void columns_tile(const T* const* a, T* const* c, const TileCall<T>& call) {
+template <class T, int M, int NV>
+void columns_tile(const T* const* a, T* const* c, const TileCall<T>& call) {
   constexpr int L = Vec<T>::lanes;
   Vec<T> acc[M][NV];
 #pragma GCC unroll 32
@@ -115,42 +118,68 @@ constexpr Tile<float> rows32[3][5] = {
     {ROWS(float, 12, 1), ROWS(float, 8, 1), ROWS(float, 6, 1), ROWS(float, 4, 1), ROWS(float, 1, 1)},
     {ROWS(float, 12, 2), ROWS(float, 8, 2), ROWS(float, 6, 2), ROWS(float, 4, 2), ROWS(float, 1, 2)},
     {ROWS(float, 8, 3), ROWS(float, 6, 3), ROWS(float, 4, 3), ROWS(float, 1, 3)}};
-constexpr Tile<float> columns32[3][9] = {
-    {COLUMNS(float, 14, 1), COLUMNS(float, 12, 1), COLUMNS(float, 8, 1), COLUMNS(float, 6, 1), COLUMNS(float, 5, 1), COLUMNS(float, 4, 1), COLUMNS(float, 3, 1), COLUMNS(float, 2, 1), COLUMNS(float, 1, 1)},
-    {COLUMNS(float, 14, 2), COLUMNS(float, 12, 2), COLUMNS(float, 9, 2), COLUMNS(float, 8, 2), COLUMNS(float, 6, 2), COLUMNS(float, 4, 2), COLUMNS(float, 3, 2), COLUMNS(float, 2, 2), COLUMNS(float, 1, 2)},
-    {COLUMNS(float, 8, 3), COLUMNS(float, 6, 3), COLUMNS(float, 4, 3), COLUMNS(float, 2, 3), COLUMNS(float, 1, 3)}};
+constexpr Tile<float> columns32[3][9] = {{COLUMNS(float, 14, 1), COLUMNS(float, 12, 1), COLUMNS(float, 8, 1),
+                                          COLUMNS(float, 6, 1), COLUMNS(float, 5, 1), COLUMNS(float, 4, 1),
+                                          COLUMNS(float, 3, 1), COLUMNS(float, 2, 1), COLUMNS(float, 1, 1)},
+                                         {COLUMNS(float, 14, 2), COLUMNS(float, 12, 2), COLUMNS(float, 9, 2),
+                                          COLUMNS(float, 8, 2), COLUMNS(float, 6, 2), COLUMNS(float, 4, 2),
+                                          COLUMNS(float, 3, 2), COLUMNS(float, 2, 2), COLUMNS(float, 1, 2)},
+                                         {COLUMNS(float, 8, 3), COLUMNS(float, 6, 3), COLUMNS(float, 4, 3),
+                                          COLUMNS(float, 2, 3), COLUMNS(float, 1, 3)}};
 constexpr Tile<double> rows64[2][3] = {{ROWS(double, 12, 1), ROWS(double, 4, 1), ROWS(double, 1, 1)},
-                                   {ROWS(double, 12, 2), ROWS(double, 4, 2), ROWS(double, 1, 2)}};
-constexpr Tile<double> columns64[2][3] = {{COLUMNS(double, 12, 1), COLUMNS(double, 4, 1), COLUMNS(double, 1, 1)},
-                                      {COLUMNS(double, 12, 2), COLUMNS(double, 4, 2), COLUMNS(double, 1, 2)}};
+                                       {ROWS(double, 12, 2), ROWS(double, 4, 2), ROWS(double, 1, 2)}};
+constexpr Tile<double> columns64[2][3] = {
+    {COLUMNS(double, 12, 1), COLUMNS(double, 4, 1), COLUMNS(double, 1, 1)},
+    {COLUMNS(double, 12, 2), COLUMNS(double, 4, 2), COLUMNS(double, 1, 2)}};
 #elif defined(__AVX2__)
 constexpr int kMaxVectors32 = 3, kMaxVectors64 = 2;
 constexpr Tile<float> rows32[3][4] = {{ROWS(float, 10, 1), ROWS(float, 4, 1), ROWS(float, 1, 1)},
-                                  {ROWS(float, 6, 2), ROWS(float, 4, 2), ROWS(float, 1, 2)},
-                                  {ROWS(float, 4, 3), ROWS(float, 1, 3)}};
+                                      {ROWS(float, 6, 2), ROWS(float, 4, 2), ROWS(float, 1, 2)},
+                                      {ROWS(float, 4, 3), ROWS(float, 1, 3)}};
 constexpr Tile<float> columns32[3][4] = {{COLUMNS(float, 12, 1), COLUMNS(float, 4, 1), COLUMNS(float, 1, 1)},
-                                     {COLUMNS(float, 6, 2), COLUMNS(float, 4, 2), COLUMNS(float, 1, 2)},
-                                     {COLUMNS(float, 4, 3), COLUMNS(float, 1, 3)}};
-constexpr Tile<double> rows64[2][3] = {{ROWS(double, 6, 1), ROWS(double, 1, 1)}, {ROWS(double, 6, 2), ROWS(double, 1, 2)}};
+                                         {COLUMNS(float, 6, 2), COLUMNS(float, 4, 2), COLUMNS(float, 1, 2)},
+                                         {COLUMNS(float, 4, 3), COLUMNS(float, 1, 3)}};
+constexpr Tile<double> rows64[2][3] = {{ROWS(double, 6, 1), ROWS(double, 1, 1)},
+                                       {ROWS(double, 6, 2), ROWS(double, 1, 2)}};
 constexpr Tile<double> columns64[2][3] = {{COLUMNS(double, 6, 1), COLUMNS(double, 1, 1)},
-                                      {COLUMNS(double, 6, 2), COLUMNS(double, 1, 2)}};
+                                          {COLUMNS(double, 6, 2), COLUMNS(double, 1, 2)}};
 #else
 constexpr int kMaxVectors32 = 2, kMaxVectors64 = 2;
-constexpr Tile<float> rows32[2][3] = {{ROWS(float, 4, 1), ROWS(float, 1, 1)}, {ROWS(float, 4, 2), ROWS(float, 1, 2)}};
+constexpr Tile<float> rows32[2][3] = {{ROWS(float, 4, 1), ROWS(float, 1, 1)},
+                                      {ROWS(float, 4, 2), ROWS(float, 1, 2)}};
 constexpr Tile<float> columns32[2][3] = {{COLUMNS(float, 4, 1), COLUMNS(float, 1, 1)},
-                                     {COLUMNS(float, 4, 2), COLUMNS(float, 1, 2)}};
-constexpr Tile<double> rows64[2][3] = {{ROWS(double, 4, 1), ROWS(double, 1, 1)}, {ROWS(double, 4, 2), ROWS(double, 1, 2)}};
+                                         {COLUMNS(float, 4, 2), COLUMNS(float, 1, 2)}};
+constexpr Tile<double> rows64[2][3] = {{ROWS(double, 4, 1), ROWS(double, 1, 1)},
+                                       {ROWS(double, 4, 2), ROWS(double, 1, 2)}};
 constexpr Tile<double> columns64[2][3] = {{COLUMNS(double, 4, 1), COLUMNS(double, 1, 1)},
-                                      {COLUMNS(double, 4, 2), COLUMNS(double, 1, 2)}};
+                                          {COLUMNS(double, 4, 2), COLUMNS(double, 1, 2)}};
 #endif
 
 }  // namespace
 
-template <> int tile_max_vectors<float>() { return kMaxVectors32; }
-template <> int tile_max_vectors<double>() { return kMaxVectors64; }
-template <> const Tile<float>* row_tiles<float>(int nv) { return rows32[nv - 1]; }
-template <> const Tile<double>* row_tiles<double>(int nv) { return rows64[nv - 1]; }
-template <> const Tile<float>* column_tiles<float>(int nv) { return columns32[nv - 1]; }
-template <> const Tile<double>* column_tiles<double>(int nv) { return columns64[nv - 1]; }
+template <>
+int tile_max_vectors<float>() {
+  return kMaxVectors32;
+}
+template <>
+int tile_max_vectors<double>() {
+  return kMaxVectors64;
+}
+template <>
+const Tile<float>* row_tiles<float>(int nv) {
+  return rows32[nv - 1];
+}
+template <>
+const Tile<double>* row_tiles<double>(int nv) {
+  return rows64[nv - 1];
+}
+template <>
+const Tile<float>* column_tiles<float>(int nv) {
+  return columns32[nv - 1];
+}
+template <>
+const Tile<double>* column_tiles<double>(int nv) {
+  return columns64[nv - 1];
+}
 
 }  // namespace cnnmath::CNNMATH_ISA

@@ -21,7 +21,8 @@
 
 namespace cnnmath::CNNMATH_ISA {
 
-template <class T> struct TileCall {
+template <class T>
+struct TileCall {
   int64_t blocks;
   const int64_t* a_offset;
   const int64_t* b_offset;
@@ -36,24 +37,30 @@ template <class T> struct TileCall {
   int64_t relu;
 };
 
-template <class T> using TileFn = void (*)(const T* const* a, T* const* c, const TileCall<T>& call);
+template <class T>
+using TileFn = void (*)(const T* const* a, T* const* c, const TileCall<T>& call);
 
 // One size of tile: m rows by nv vectors.
-template <class T> struct Tile {
+template <class T>
+struct Tile {
   int m;
   TileFn<T> run;
 };
 
 // Widest tile in vectors.
-template <class T> int tile_max_vectors();
+template <class T>
+int tile_max_vectors();
 
 // The tiles nv vectors wide, tallest first, closed by one of a single row.
-template <class T> const Tile<T>* row_tiles(int nv);
-template <class T> const Tile<T>* column_tiles(int nv);
+template <class T>
+const Tile<T>* row_tiles(int nv);
+template <class T>
+const Tile<T>* column_tiles(int nv);
 
 // How m rows are dealt to tiles: the tallest ones first, the last rows by the cheapest sequence. A rows tile
 // may cover more rows than are left (the caller repeats the last pointers); a columns tile must fit exactly.
-template <class T> class Deal {
+template <class T>
+class Deal {
  public:
   Deal(const Tile<T>* tiles, int nv, bool exact) : tiles_(tiles) {
     // Below eight vectors in flight a tile waits for the latency of its sums.
@@ -87,11 +94,12 @@ template <class T> class Deal {
 
 // Columns are cut into panels of a few vectors: all of the widest tile, but never a single vector last if it
 // can be helped (a tile of one vector is limited by its loads).
-template <class T> struct Panels {
-  int64_t n;       // columns
+template <class T>
+struct Panels {
+  int64_t n;  // columns
   int64_t count;
-  int wide;        // vectors in every panel but the last
-  int last;        // vectors in the last
+  int wide;  // vectors in every panel but the last
+  int last;  // vectors in the last
   int64_t width() const { return int64_t{wide} * Vec<T>::lanes; }
   int vectors(int64_t j) const { return j + 1 < count ? wide : last; }
   int64_t begin(int64_t j) const { return j * width(); }
@@ -99,7 +107,8 @@ template <class T> struct Panels {
   int64_t padded() const { return begin(count - 1) + int64_t{last} * Vec<T>::lanes; }
 };
 
-template <class T> static CNNMATH_INLINE Panels<T> panels_of(int64_t n) {
+template <class T>
+static CNNMATH_INLINE Panels<T> panels_of(int64_t n) {
   const int64_t vectors = (n + Vec<T>::lanes - 1) / Vec<T>::lanes;
   if (vectors <= tile_max_vectors<T>()) return {n, 1, static_cast<int>(vectors), static_cast<int>(vectors)};
   const bool odd = vectors % 2 != 0;
