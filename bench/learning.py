@@ -1,7 +1,8 @@
 """Loss curves and accuracy on real data against PyTorch's, from the same weights and the same batches.
 
-`python -m bench learning --network lenet5 --epochs 3` (MNIST) or `--network resnet20` (CIFAR-10); the data sets are found
-through CNNMATH_DATA. Prints both losses of the first steps, the largest difference among them, and both test accuracies.
+`python -m bench learning --network lenet5 --epochs 3` (MNIST) or `--network resnet20` (CIFAR-10); the data sets are
+found through CNNMATH_DATA. Prints both losses of the first steps, the largest difference among them, and both test
+accuracies.
 """
 
 from __future__ import annotations
