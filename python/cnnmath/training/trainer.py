@@ -117,7 +117,8 @@ class Trainer:
     def _find(
         self, fn: Callable[..., Any], x: np.ndarray, y: np.ndarray
     ) -> tuple[eager.Entry, list[np.ndarray]]:
-        key: Hashable = (fn.__name__, id(self.model), id(self.optimizer), id(self.loss), self.regularizers)
+        parts = (self.model, self.optimizer, self.loss, self.regularizers)
+        key: Hashable = (fn.__name__, *parts, bool(self.metrics))
         return eager.find(fn, (x, y), {}, key, self._plans)
 
     def _objective(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
