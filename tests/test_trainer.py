@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import pickle
@@ -253,6 +254,19 @@ def test_two_fits_are_one_longer_one() -> None:
         results.append({n: a.tobytes() for n, a in trainer.model.state_dict().items()})
         assert trainer.epochs_done == 4
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+def test_a_copy_goes_on_alike(copied: Any) -> None:
+    x, y = digits(64)
+    trainer = trainer_of(classifier(drop=0.5))
+    trainer.fit(x, y, verbose=0)
+    other = copied(trainer)
+    assert other.optimizer.param_groups[0]["params"][0] is other.model[0].weight
+    histories = [t.fit(x, y, epochs=2, verbose=0).history for t in (trainer, other)]
+    assert histories[0] == histories[1]
+    for name, array in trainer.model.state_dict().items():
+        np.testing.assert_array_equal(other.model.state_dict()[name], array)
 
 
 def test_segmentation_and_regression_targets(rng: np.random.Generator) -> None:

@@ -268,13 +268,6 @@ class Optimizer:
         self._state = {p: loaded[p] for p in self._state}
         self._version += 1
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plans": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._plans = PlanCache(most=16)
-
     def __repr__(self) -> str:
         lines = []
         for i, group in enumerate(self.param_groups):

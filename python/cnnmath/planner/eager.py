@@ -71,6 +71,9 @@ class PlanCache:
     def __len__(self) -> int:
         return sum(map(len, self._entries.values()))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PlanCache, (self.most, self.most_bytes)  # a copy of its owner begins with no plans
+
 
 plans = PlanCache()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,9 @@ class Generator:
         self.seed = int(seed) & (2**64 - 1)
         self.counter = 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.seed, self.counter)
+
     def next_key(self) -> tuple[int, int]:
         """(seed, counter) of the next run."""
         with self._lock:
@@ -36,6 +40,12 @@ class Generator:
         """A NumPy generator of the next step: for initial weights and shuffling."""
         seed, counter = self.next_key()
         return np.random.Generator(np.random.Philox(key=np.array([seed, counter], dtype=np.uint64)))
+
+
+def _restored(seed: int, counter: int) -> Generator:
+    copy = Generator(seed)
+    copy.counter = counter
+    return copy
 
 
 generator = Generator()
