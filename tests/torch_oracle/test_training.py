@@ -92,9 +92,9 @@ def resnet20(nn: Any) -> Any:
 
 
 OPTIMIZERS = {"SGD": {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4}, "Adam": {"lr": 1e-3}}
-# Rounding turns a ReLU on or off, or the sign of a small gradient, and ResNet-20 magnifies that: at the rates above the
-# float32 losses of its fifth step, PyTorch's as well as ours, are a few thousandths off those in float64, and PyTorch's change
-# with its thread count. At these rates both stay within 2e-5 for all of four seeds.
+# Rounding turns a ReLU on or off, or the sign of a small gradient, and ResNet-20 magnifies that: at the rates
+# above the float32 losses of its fifth step, PyTorch's as well as ours, are a few thousandths off those in
+# float64, and PyTorch's change with its thread count. At these rates both stay within 2e-5 for all of four seeds.
 RATES_FLOAT32_RESNET = {"SGD": 3e-4, "Adam": 1e-4}
 
 
