@@ -32,7 +32,8 @@ void* pointer_of(const py::handle& slot) {
 
 void run(const Program& program, const py::list& slots) {
   if (static_cast<int>(slots.size()) != program.slots())
-    throw py::value_error("expected " + std::to_string(program.slots()) + " slots, got " + std::to_string(slots.size()));
+    throw py::value_error("expected " + std::to_string(program.slots()) + " slots, got " +
+                          std::to_string(slots.size()));
   std::vector<void*> pointers;
   pointers.reserve(slots.size());
   for (const auto& slot : slots) pointers.push_back(pointer_of(slot));
@@ -69,12 +70,18 @@ void bind_program(py::module_& m) {
       .def_property_readonly("dtype", [](const Kernel& k) { return k.dtype; })
       .def_property_readonly("args", [](const Kernel& k) { return k.args; })
       .def_property_readonly("fields", [](const Kernel& k) { return k.fields; })
-      .def("phases", [](const Kernel& k, const Params& p) { return k.phases(p.data()); }, py::arg("params"))
-      .def("tasks", [](const Kernel& k, const Params& p, int phase) { return k.tasks(p.data(), phase); },
-           py::arg("params"), py::arg("phase"))
-      .def("workspace", [](const Kernel& k, const Params& p) { return k.workspace(p.data()); }, py::arg("params"))
-      .def("scratch", [](const Kernel& k, const Params& p) { return k.scratch(p.data()); }, py::arg("params"));
-  m.def("find_kernel", &cnnmath::find_kernel, py::arg("name"), py::arg("dtype"), py::return_value_policy::reference);
+      .def(
+          "phases", [](const Kernel& k, const Params& p) { return k.phases(p.data()); }, py::arg("params"))
+      .def(
+          "tasks", [](const Kernel& k, const Params& p, int phase) { return k.tasks(p.data(), phase); },
+          py::arg("params"), py::arg("phase"))
+      .def(
+          "workspace", [](const Kernel& k, const Params& p) { return k.workspace(p.data()); },
+          py::arg("params"))
+      .def(
+          "scratch", [](const Kernel& k, const Params& p) { return k.scratch(p.data()); }, py::arg("params"));
+  m.def("find_kernel", &cnnmath::find_kernel, py::arg("name"), py::arg("dtype"),
+        py::return_value_policy::reference);
   m.def("kernels", &cnnmath::all_kernels, py::return_value_policy::reference);
 
   py::class_<Arena>(m, "Arena", "Aligned, uninitialised memory for the temporaries of a program.")
@@ -86,7 +93,8 @@ void bind_program(py::module_& m) {
       .def_property_readonly("nbytes", &Arena::size)
       .def(
           "view",
-          [](const py::object& self, int64_t offset, const std::vector<py::ssize_t>& shape, const py::dtype& dtype) {
+          [](const py::object& self, int64_t offset, const std::vector<py::ssize_t>& shape,
+             const py::dtype& dtype) {
             const auto& arena = self.cast<const Arena&>();
             const py::ssize_t bytes = bytes_of(shape, dtype);
             const auto size = static_cast<py::ssize_t>(arena.size());
@@ -100,14 +108,16 @@ void bind_program(py::module_& m) {
       .def(py::init<int>(), py::arg("slots"))
       .def(
           "add",
-          [](Program& program, const Kernel& kernel, Params params, const std::vector<Place>& args, const Place& workspace) {
+          [](Program& program, const Kernel& kernel, Params params, const std::vector<Place>& args,
+             const Place& workspace) {
             std::vector<Ref> refs;
             for (const auto& [slot, offset] : args) refs.push_back({slot, offset});
             program.add(kernel, std::move(params), std::move(refs), {workspace.first, workspace.second});
           },
           py::arg("kernel"), py::arg("params"), py::arg("args"), py::arg("workspace"))
       .def_property_readonly("calls", &Program::calls)
-      .def_property_readonly("scratch_bytes", &Program::scratch_bytes, "Bytes of scratch that each thread needs.")
+      .def_property_readonly("scratch_bytes", &Program::scratch_bytes,
+                             "Bytes of scratch that each thread needs.")
       .def("run", &run, py::arg("slots"), "Runs the program on the arrays bound to its slots.");
 
   m.def("aligned_zeros", &aligned_zeros, py::arg("shape"), py::arg("dtype"));

@@ -4,8 +4,8 @@
 
 namespace cnnmath {
 
-// A block of memory aligned to 64 bytes (2 MiB, and backed by huge pages where the system grants them, if it is
-// large). Not initialised beyond what the system does. Throws std::bad_alloc.
+// A block of memory aligned to 64 bytes (2 MiB, and backed by huge pages where the system grants them, if it
+// is large). Not initialised beyond what the system does. Throws std::bad_alloc.
 class Arena {
  public:
   explicit Arena(std::size_t bytes);

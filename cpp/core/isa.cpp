@@ -66,7 +66,8 @@ bool machine_has([[maybe_unused]] const std::string& isa) {
   if (isa == "avx512") {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("fma");
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("bmi2") &&
+           __builtin_cpu_supports("fma");
   }
   if (isa == "avx2") {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
@@ -90,8 +91,8 @@ std::string choose() {
     if (isa == forced)
       throw std::runtime_error("CNNMATH_ISA=" + isa + ": this machine lacks that instruction set (it has " +
                                join(isas_available()) + ")");
-  throw std::runtime_error(std::string("CNNMATH_ISA=") + forced + ": no such instruction set in this build (it has " +
-                           join(isas_built()) + ")");
+  throw std::runtime_error(std::string("CNNMATH_ISA=") + forced +
+                           ": no such instruction set in this build (it has " + join(isas_built()) + ")");
 }
 
 using Index = std::unordered_map<std::string, const Kernel*>;
@@ -136,7 +137,8 @@ const std::string& isa_in_use() {
 const Kernel& find_kernel(const std::string& name, const std::string& dtype) {
   auto found = index().find(name + "." + dtype);
   if (found == index().end()) found = index().find(name + ".");
-  if (found == index().end()) throw std::invalid_argument("no kernel '" + name + "' for dtype '" + dtype + "'");
+  if (found == index().end())
+    throw std::invalid_argument("no kernel '" + name + "' for dtype '" + dtype + "'");
   return *found->second;
 }
 

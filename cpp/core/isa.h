@@ -17,8 +17,8 @@ const std::vector<std::string>& isas_available();
 // Throws std::runtime_error where CNNMATH_ISA names one that was not built or that the machine lacks.
 const std::string& isa_in_use();
 
-// The kernel of that name and dtype ("f32", "f64", ...; "" kernels match any dtype) in the instruction set in use.
-// Throws std::invalid_argument where there is none.
+// The kernel of that name and dtype ("f32", "f64", ...; "" kernels match any dtype) in the instruction set in
+// use. Throws std::invalid_argument where there is none.
 const Kernel& find_kernel(const std::string& name, const std::string& dtype);
 
 // All kernels of the instruction set in use.

@@ -18,12 +18,12 @@ namespace cnnmath {
 
 // One task of one call.
 struct Task {
-  const int64_t* p;     // parameters: shapes and choices fixed when the program was planned
-  void* const* a;       // arguments: arrays, and run-time scalars as 8-byte cells
-  void* workspace;      // shared by all tasks of the call, not initialised, 64-byte aligned
-  void* scratch;        // private to the thread, not initialised, 64-byte aligned
+  const int64_t* p;  // parameters: shapes and choices fixed when the program was planned
+  void* const* a;    // arguments: arrays, and run-time scalars as 8-byte cells
+  void* workspace;   // shared by all tasks of the call, not initialised, 64-byte aligned
+  void* scratch;     // private to the thread, not initialised, 64-byte aligned
   int phase;
-  int64_t index;        // 0 <= index < tasks(p, phase)
+  int64_t index;  // 0 <= index < tasks(p, phase)
 };
 
 struct Kernel {

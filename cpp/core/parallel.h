@@ -6,16 +6,19 @@
 
 namespace cnnmath {
 
-// The number of threads that programs run on: as set, else OMP_NUM_THREADS, else the CPUs that affinity and the
-// cgroup's quota leave to this process. 1 in a child forked after threads were started, whose team is gone.
+// The number of threads that programs run on: as set, else OMP_NUM_THREADS, else the CPUs that affinity and
+// the cgroup's quota leave to this process. 1 in a child forked after threads were started, whose team is
+// gone.
 int num_threads();
 void set_num_threads(int n);
 
-// CPUs that a cgroup v2 "cpu.max" line ("max 100000" or "150000 100000") grants, rounded up; 0 where unlimited.
+// CPUs that a cgroup v2 "cpu.max" line ("max 100000" or "150000 100000") grants, rounded up; 0 where
+// unlimited.
 int cpus_of_quota(const std::string& cpu_max);
 
-// Waits for all threads of a team: spins for some tens of microseconds, then blocks. Where there are more threads than
-// CPUs a spinning thread only keeps the one that it waits for from running, so it blocks at once.
+// Waits for all threads of a team: spins for some tens of microseconds, then blocks. Where there are more
+// threads than CPUs a spinning thread only keeps the one that it waits for from running, so it blocks at
+// once.
 class Barrier {
  public:
   void wait(int threads);
@@ -25,7 +28,8 @@ class Barrier {
   alignas(64) std::atomic<uint32_t> epoch_{0};
 };
 
-// Runs body(context, thread, threads) on `threads` threads and waits for them. The team may be smaller than asked.
+// Runs body(context, thread, threads) on `threads` threads and waits for them. The team may be smaller than
+// asked.
 void run_team(int threads, void (*body)(void* context, int thread, int threads), void* context);
 
 // CPUs available to this process.

@@ -56,7 +56,8 @@ struct Names {
   }
 };
 
-// A thread's share of the tasks of a step: the next one to take. Those who are done with theirs help the others.
+// A thread's share of the tasks of a step: the next one to take. Those who are done with theirs help the
+// others.
 struct alignas(64) Share {
   std::atomic<int64_t> next{0};
 };
@@ -85,14 +86,16 @@ Program::~Program() = default;
 void Program::add(const Kernel& kernel, std::vector<int64_t> params, std::vector<Ref> args, Ref workspace) {
   const std::string name = std::string(kernel.name) + "." + kernel.dtype;
   if (!Names(kernel.args).fit(args.size()))
-    throw std::invalid_argument(name + ": got " + std::to_string(args.size()) + " arguments for '" + kernel.args + "'");
+    throw std::invalid_argument(name + ": got " + std::to_string(args.size()) + " arguments for '" +
+                                kernel.args + "'");
   if (!Names(kernel.fields).fit(params.size()))
-    throw std::invalid_argument(name + ": got " + std::to_string(params.size()) + " parameters for '" + kernel.fields +
-                                "'");
+    throw std::invalid_argument(name + ": got " + std::to_string(params.size()) + " parameters for '" +
+                                kernel.fields + "'");
   args.push_back(workspace);
   for (const Ref& ref : args)
     if (ref.slot < -1 || ref.slot >= slots_ || ref.offset < 0)
-      throw std::invalid_argument(name + ": no place " + std::to_string(ref.slot) + ":" + std::to_string(ref.offset));
+      throw std::invalid_argument(name + ": no place " + std::to_string(ref.slot) + ":" +
+                                  std::to_string(ref.offset));
 
   const int64_t* p = params.data();
   for (int phase = 0; phase < kernel.phases(p); ++phase) {
@@ -186,7 +189,8 @@ void Program::run_thread(RunState& state, int thread, int threads) const {
         const int owner = (thread + help) % threads;
         const int64_t end = share_begin(step.tasks, owner + 1, threads);
         auto& next = state.share(s, owner).next;
-        for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < end;) run_task(step, i, state, scratch);
+        for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < end;)
+          run_task(step, i, state, scratch);
       }
     }
     if (!last) state.barrier.wait(threads);

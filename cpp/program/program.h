@@ -1,8 +1,8 @@
 // The planned program and its executor.
 //
-// A Program is a list of kernel calls on (slot, offset). A run binds the slots (arena, parameters, inputs, outputs,
-// cells) to base pointers, so many runs may share one Program. One parallel region serves a whole run; kernels get
-// their tasks and their barriers from here.
+// A Program is a list of kernel calls on (slot, offset). A run binds the slots (arena, parameters, inputs,
+// outputs, cells) to base pointers, so many runs may share one Program. One parallel region serves a whole
+// run; kernels get their tasks and their barriers from here.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -24,8 +24,8 @@ class Program {
   explicit Program(int slots);
   ~Program();
 
-  // Appends a call. `workspace` says where the kernel's shared workspace lies. Throws std::invalid_argument where
-  // the numbers of parameters or arguments do not fit the kernel, or a slot does not exist.
+  // Appends a call. `workspace` says where the kernel's shared workspace lies. Throws std::invalid_argument
+  // where the numbers of parameters or arguments do not fit the kernel, or a slot does not exist.
   void add(const Kernel& kernel, std::vector<int64_t> params, std::vector<Ref> args, Ref workspace);
 
   // Runs all calls on at most `threads` threads. `slots` holds one base pointer for each slot.

@@ -4,19 +4,22 @@
 //   Int<T>   as many signed integers of the same width (int32 beside float, int64 beside double)
 //   Mask<T>  one boolean a lane
 //
-// (The AVX-512 forms with a full mask are written where GCC's plain ones warn about their undefined source operand.)
+// (The AVX-512 forms with a full mask are written where GCC's plain ones warn about their undefined source
+// operand.)
 //
 // The instruction set is the one that the compiler's flags enable: AVX-512 (64 bytes), AVX2 with FMA (32),
-// NEON on aarch64 (16), otherwise 16 bytes in plain SSE2 or whatever the compiler makes of them. Arithmetic and
-// bit operations are the compiler's own vector extensions; only what they lack is written with intrinsics.
+// NEON on aarch64 (16), otherwise 16 bytes in plain SSE2 or whatever the compiler makes of them. Arithmetic
+// and bit operations are the compiler's own vector extensions; only what they lack is written with
+// intrinsics.
 //
 // Everything lies in the namespace of its instruction set, has internal linkage and is always inlined, so
 // that the linker never chooses between copies made for two machines.
 //
-// NaN: lt, le, gt, ge, eq are false and ne is true when a lane is NaN. max(a, b) and min(a, b) give *b* when either lane
-// is NaN or both are zeros (the rule of x86, kept everywhere): relu(x) = max(zero, x) hands NaN on, and
-// max_nan/min_nan do so from either side.
+// NaN: lt, le, gt, ge, eq are false and ne is true when a lane is NaN. max(a, b) and min(a, b) give *b* when
+// either lane is NaN or both are zeros (the rule of x86, kept everywhere): relu(x) = max(zero, x) hands NaN
+// on, and max_nan/min_nan do so from either side.
 #pragma once
+// clang-format off: one line a function, so that the instruction sets can be compared.
 #include <cstddef>
 #include <cstdint>
 #if defined(__x86_64__) || defined(__i386__)

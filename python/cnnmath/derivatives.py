@@ -41,7 +41,10 @@ def vjp(fn: Callable[..., Any], *arrays: Any) -> tuple[Any, Callable[[Any], tupl
         symbols = [eager.with_symbols(graph, a) for a in inputs]
         outputs, form = eager.flatten_outputs(fn(*symbols))
         num_forward = len(graph.nodes)
-        cotangents = [graph.input(Spec(t.shape, t.dtype, t.order), "v") if t.dtype.kind == "f" else None for t in outputs]
+        cotangents = [
+            graph.input(Spec(t.shape, t.dtype, t.order), "v") if t.dtype.kind == "f" else None
+            for t in outputs
+        ]
     floats = [t for t in symbols if t.dtype.kind == "f"]
     grads = dict(zip(floats, differentiate(graph, outputs, cotangents, floats)))
 
@@ -145,7 +148,9 @@ def value_and_grad(fn: Callable[..., Any], wrt: Any = 0) -> Callable[..., tuple[
             positions = (wrt,) if isinstance(wrt, int) else tuple(wrt)
             targets = [args[i] for i in positions]
         found = differentiate(graph, [loss], [graph.constant(1.0, loss.dtype)], targets)
-        grads = [g if g is not None else graph.constant(np.zeros(t.shape, t.dtype)) for g, t in zip(found, targets)]
+        grads = [
+            g if g is not None else graph.constant(np.zeros(t.shape, t.dtype)) for g, t in zip(found, targets)
+        ]
         if module is not None:
             return value, dict(reversed(list(zip(named.values(), grads))))
         return value, grads[0] if isinstance(wrt, int) else tuple(grads)
@@ -195,7 +200,9 @@ def gradcheck(
     out, pullback = vjp(fn, *arrays)
     outs = out if isinstance(out, (tuple, list)) else (out,)
     rng = np.random.default_rng(0)
-    weights = [rng.uniform(0.5, 1.5, np.shape(o)) if o.dtype.kind == "f" else np.zeros(np.shape(o)) for o in outs]
+    weights = [
+        rng.uniform(0.5, 1.5, np.shape(o)) if o.dtype.kind == "f" else np.zeros(np.shape(o)) for o in outs
+    ]
     grads = pullback(tuple(weights) if isinstance(out, (tuple, list)) else weights[0])
 
     def value() -> float:
@@ -215,7 +222,8 @@ def gradcheck(
             numeric = (above - below) / (2 * eps)
             if not abs(analytic[at] - numeric) <= atol + rtol * abs(numeric):
                 raise ValueError(
-                    f"gradcheck: input {i} at {at}: the gradient is {analytic[at]:.10g}, finite differences give {numeric:.10g}"
+                    f"gradcheck: input {i} at {at}: the gradient is {analytic[at]:.10g}, "
+                    f"finite differences give {numeric:.10g}"
                 )
     return True
 
@@ -236,10 +244,13 @@ class _PythonOp(Op):
         kind = next((t.dtype for t in inputs if t.dtype.kind == "f"), np.dtype(np.float32))
         return tuple(Spec(tuple(s), kind) for s in ((shapes,) if single else shapes))
 
-    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+    def gradient(
+        self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
         graph = node.output.graph
         given = [
-            g if g is not None else graph.constant(np.zeros(t.shape, t.dtype)) for g, t in zip(grads, node.outputs)
+            g if g is not None else graph.constant(np.zeros(t.shape, t.dtype))
+            for g, t in zip(grads, node.outputs)
         ]
         found = apply(_PythonOp(self.owner, True), *node.inputs, *given, count=len(node.inputs))
         return found if isinstance(found, tuple) else (found,)
@@ -255,7 +266,9 @@ class _PythonOp(Op):
                 for r, t in zip(raw, tensors)
             ]
             ins = [np.array(v) for v in views[:num_inputs]]
-            result = self.owner.backward(ins[count:], *ins[:count]) if self.backward else self.owner.forward(*ins)
+            result = (
+                self.owner.backward(ins[count:], *ins[:count]) if self.backward else self.owner.forward(*ins)
+            )
             results = result if isinstance(result, tuple) else (result,)
             if len(results) != len(node.outputs):
                 raise ValueError(f"{self.name}: expected {len(node.outputs)} results, got {len(results)}")
@@ -263,7 +276,9 @@ class _PythonOp(Op):
                 if given is None:
                     given = np.zeros(t.shape, t.dtype)
                 if np.shape(given) != t.shape:
-                    raise ValueError(f"{self.name}: expected a result of shape {t.shape}, got {np.shape(given)}")
+                    raise ValueError(
+                        f"{self.name}: expected a result of shape {t.shape}, got {np.shape(given)}"
+                    )
                 view[...] = given
 
         low.python(run, tensors)

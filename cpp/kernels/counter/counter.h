@@ -1,4 +1,5 @@
-// increment   x[0] += 1 for each of `count` int64 counters, one after the other; the same one may stand there twice.
+// increment   x[0] += 1 for each of `count` int64 counters, one after the other; the same one may stand there
+// twice.
 #pragma once
 #include "core/kernel.h"
 

@@ -15,6 +15,8 @@ def floating(op: str, **tensors: Tensor | None) -> Any:
         if t.dtype.name not in ("float32", "float64"):
             raise TypeError(f"{op}: {name} expects float32 or float64, got {t.dtype} (cast it with .astype)")
         if t.dtype != given[first].dtype:
-            raise TypeError(f"{op}: {name} is {t.dtype}, {first} is {given[first].dtype}; cast one of them with .astype")
+            raise TypeError(
+                f"{op}: {name} is {t.dtype}, {first} is {given[first].dtype}; cast one of them with .astype"
+            )
     found = tuple(tensors.values())
     return found[0] if len(found) == 1 else found

@@ -6,7 +6,7 @@ to the same graph; where a tensor is used more than once, its gradients are summ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .ir import Graph, Node, Tensor, tracing
 
@@ -39,7 +39,12 @@ def differentiate(
     return [grads.get(t) for t in wrt]
 
 
-def _pull_back(node: Node, depends: set[Tensor], grads: dict[Tensor, Tensor], accumulate) -> None:  # type: ignore[no-untyped-def]
+def _pull_back(
+    node: Node,
+    depends: set[Tensor],
+    grads: dict[Tensor, Tensor],
+    accumulate: Callable[[Tensor, Tensor], None],
+) -> None:
     needs = [t is not None and t in depends for t in node.inputs]
     flowing = [grads.get(t) if t in depends else None for t in node.outputs]
     if not any(needs) or all(g is None for g in flowing):
@@ -47,5 +52,7 @@ def _pull_back(node: Node, depends: set[Tensor], grads: dict[Tensor, Tensor], ac
     for t, g, need in zip(node.inputs, node.op.gradient(node, flowing, needs), needs):
         if need and g is not None and t is not None:
             if g.shape != t.shape:
-                raise ValueError(f"{node.op.name}: its gradient rule gave shape {g.shape} for an input of shape {t.shape}")
+                raise ValueError(
+                    f"{node.op.name}: its gradient rule gave shape {g.shape} for an input of shape {t.shape}"
+                )
             accumulate(t, g)

@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Cell:
         return Cell(lambda: number, constant=True)
 
 
-CellLike = Union[Cell, float, Callable[[], float]]
+CellLike = Cell | float | Callable[[], float]
 
 
 def attribute(owner: object, name: str) -> Cell:
@@ -98,7 +98,9 @@ class Op:
         """Of an op with effect: the inputs that it writes to."""
         return ()
 
-    def gradient(self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]) -> Sequence[Tensor | None]:
+    def gradient(
+        self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
+    ) -> Sequence[Tensor | None]:
         """One gradient for each input (None where `needs` is false or nothing flows), given those of the outputs."""
         raise ValueError(f"{self.name} has no gradient")
 
@@ -179,7 +181,7 @@ class Tensor:
         return self.shape[0]
 
     # The operators are those of cnnmath.functional, which registers them here: the graph knows no op.
-    operators: dict[str, Callable[..., Any]] = {}
+    operators: ClassVar[dict[str, Callable[..., Any]]] = {}
 
     def __add__(self, other: Any) -> Tensor:
         return Tensor.operators["add"](self, other)  # type: ignore[no-any-return]
@@ -218,7 +220,9 @@ class Node:
 
     __slots__ = ("op", "inputs", "attrs", "cells", "outputs", "number")
 
-    def __init__(self, op: Op, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any], cells: dict[str, Cell]) -> None:
+    def __init__(
+        self, op: Op, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any], cells: dict[str, Cell]
+    ) -> None:
         self.op = op
         self.inputs = inputs
         self.attrs = attrs
@@ -284,7 +288,9 @@ class Graph:
         """Notes that the trace read `thing`: a plan of this graph holds while `thing.plan_key()` stays as it is now."""
         self.dependencies.setdefault(thing, thing.plan_key())
 
-    def append(self, op: Op, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any], cells: dict[str, Cell]) -> Node:
+    def append(
+        self, op: Op, inputs: tuple[Tensor | None, ...], attrs: dict[str, Any], cells: dict[str, Cell]
+    ) -> Node:
         specs = op.infer(*inputs, **attrs)
         if isinstance(specs, Spec):
             specs = (specs,)
@@ -296,7 +302,9 @@ class Graph:
         node.outputs = tuple(Tensor(self, s, node, i, self._name(op.name)) for i, s in enumerate(specs))
         for t in node.outputs:
             if t.nbytes > LARGEST:
-                raise ValueError(f"{op.name}: the result would have shape {t.shape}: more bytes than a process can address")
+                raise ValueError(
+                    f"{op.name}: the result would have shape {t.shape}, more bytes than a process can address"
+                )
         self.nodes.append(node)
         return node
 
@@ -354,7 +362,7 @@ def keyed(key: tuple[int, int]) -> Iterator[None]:
         _context.key = before
 
 
-TensorLike = Union[Tensor, Variable, np.ndarray, float]
+TensorLike = Tensor | Variable | np.ndarray | float
 
 
 def as_tensor(value: Any, like: Tensor | None = None) -> Tensor:

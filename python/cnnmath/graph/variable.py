@@ -35,7 +35,7 @@ def physical(array: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
     return array if flags.c_contiguous and flags.aligned else np.array(array, order="C")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     """The axes that bring a physical array back to its logical order."""
     return tuple(order.index(d) for d in range(len(order)))
@@ -127,7 +127,8 @@ class Variable:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({np.array2string(self.data, threshold=20)}, shape={self.shape}, dtype={self.dtype})"
+        values = np.array2string(self.data, threshold=20)
+        return f"{type(self).__name__}({values}, shape={self.shape}, dtype={self.dtype})"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Variable:
         copy = type(self).__new__(type(self))

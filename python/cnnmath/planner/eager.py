@@ -58,7 +58,9 @@ class PlanCache:
             self._bytes += made.plan.held_bytes
             if len(states) > 4:
                 self._bytes -= states.pop(0).plan.held_bytes
-            while len(self._entries) > 1 and (len(self._entries) > self.most or self._bytes > self.most_bytes):
+            while len(self._entries) > 1 and (
+                len(self._entries) > self.most or self._bytes > self.most_bytes
+            ):
                 _, dropped = self._entries.popitem(last=False)
                 self._bytes -= sum(entry.plan.held_bytes for entry in dropped)
         return made
@@ -98,7 +100,9 @@ def describe(value: Any) -> Hashable:
     """What a plan depends on of an argument. Raises TypeError where it cannot be told."""
     if isinstance(value, np.ndarray):
         if value.dtype.type not in _TRACEABLE or not value.dtype.isnative:
-            raise WrongArray(f"expected an array of float32 or float64 (or int64 for indices), got {value.dtype!r}")
+            raise WrongArray(
+                f"expected an array of float32 or float64 (or int64 for indices), got {value.dtype!r}"
+            )
         return ("array", value.shape, value.dtype.char, layout_of(value))
     if isinstance(value, Variable):
         return ("variable", id(value), value.shape, value.dtype.char)
@@ -122,7 +126,8 @@ class Arguments:
         if isinstance(value, np.ndarray):
             self.arrays.append(value)
         elif isinstance(value, (list, tuple)):
-            return type(value)(*map(self.collect, value)) if hasattr(value, "_fields") else type(value)(map(self.collect, value))
+            parts = map(self.collect, value)
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
         return value
 
 
@@ -138,7 +143,7 @@ def with_symbols(graph: Graph, value: Any) -> Any:
 def default_layout(t: Tensor) -> Tensor:
     """`t` in the default order of its rank."""
     order = default_order(t.ndim)
-    return t if t.has_order(order) else Tensor.operators["relayout"](t, order)  # type: ignore[no-any-return]
+    return t if t.has_order(order) else Tensor.operators["relayout"](t, order)
 
 
 def flatten_outputs(result: Any) -> tuple[list[Tensor], Callable[[list[np.ndarray]], Any]]:

@@ -15,7 +15,14 @@ import numpy as np
 from .. import _core
 from ..graph.ir import Cell, Graph, Node, Tensor
 
-KERNEL_DTYPES = {"float32": "f32", "float64": "f64", "int64": "i64", "int32": "i32", "uint8": "u8", "bool": "u8"}
+KERNEL_DTYPES = {
+    "float32": "f32",
+    "float64": "f64",
+    "int64": "i64",
+    "int32": "i32",
+    "uint8": "u8",
+    "bool": "u8",
+}
 
 ARENA, CELLS = 0, 1
 
@@ -51,7 +58,9 @@ class Call:
 
     __slots__ = ("kernel", "params", "args", "workspace", "python")
 
-    def __init__(self, kernel: Any, params: list[int], args: list[Place | None], workspace: Buffer | None) -> None:
+    def __init__(
+        self, kernel: Any, params: list[int], args: list[Place | None], workspace: Buffer | None
+    ) -> None:
         self.kernel = kernel
         self.params = params
         self.args = args

@@ -182,7 +182,9 @@ def _python_segment(run: Any, places: Sequence[Place | None]) -> Any:
             assert place is not None
             slot, buffer = slots[place.buffer.slot], place.buffer
             if buffer.slot == ARENA:
-                slot = slot.view(buffer.offset + place.offset, [buffer.nbytes - place.offset], np.dtype(np.uint8))
+                slot = slot.view(
+                    buffer.offset + place.offset, [buffer.nbytes - place.offset], np.dtype(np.uint8)
+                )
             arrays.append(slot)
         run(arrays)
 
