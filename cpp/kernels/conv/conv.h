@@ -9,8 +9,7 @@
 // Kernels (all take the fields of ConvShape, in order; any of the sizes but groups, strides and dilations may
 // be 0):
 //   conv2d               args "x w bias? y"   y as above; act is relu (max(0, .), NaN stays) when `relu` is 1
-//   conv2d_grad_input    args "dy w dx"       dx[n,h,w,k] = sum of dy[n,p,q,o] w[i,j,k,o] over all
-//   (p,q,o,i,j)
+//   conv2d_grad_input    args "dy w dx"       dx[n,h,w,k] = sum of dy[n,p,q,o] w[i,j,k,o] over all (p,q,o,i,j)
 //                        that x[n,h,w,k] went into
 //   conv2d_grad_weight   args "x dy dw"       dw[i,j,k,o] = sum over n,p,q of x[n, ., ., k] dy[n,p,q,o]
 // (The gradient of the bias is column_sums, in gemm.)

@@ -1,16 +1,14 @@
 // Element by element.
 //
-//   map      y[i] = f(x[i]), y[i] = f(a[i], b[i]): dense arrays of n elements in the same order of
-//   dimensions.
+//   map      y[i] = f(x[i]), y[i] = f(a[i], b[i]): dense arrays of n elements in the same order of dimensions.
 //            An output may be the very array of an input; otherwise they do not overlap.
-//   binary   y = f(a, b) with broadcasting: y is dense over `rank` <= 6 dimensions n0, n1, ... (slowest
-//   first); a and b
-//            have element strides a0, ... and b0, ..., 0 along dimensions in which they are repeated. The
-//            caller merges dimensions where it can, so that the last one is long.
+//   binary   y = f(a, b) with broadcasting: y is dense over `rank` <= 6 dimensions n0, n1, ... (slowest first); a and b
+//            have element strides a0, ... and b0, ..., 0 along dimensions in which they are repeated. The caller
+//            merges dimensions where it can, so that the last one is long.
 //
 // Kernels (f32 and f64; cells are doubles):
-//   relu            y = max(x, 0), NaN stays          relu_grad        dx = y <= 0 ? 0 : dy   (from the
-//   output) leaky_relu      y = x > 0 ? x : slope x           leaky_relu_grad  dx = x > 0 ? dy : slope dy
+//   relu            y = max(x, 0), NaN stays          relu_grad        dx = y <= 0 ? 0 : dy   (from the output)
+//   leaky_relu      y = x > 0 ? x : slope x           leaky_relu_grad  dx = x > 0 ? dy : slope dy
 //   sigmoid         y = 1 / (1 + e^-x)                sigmoid_grad     dx = dy y (1 - y)
 //   tanh            y = tanh x                        tanh_grad        dx = dy (1 - y²)
 //   neg, abs, exp, log, sqrt, copy                    abs_grad         dx = dy sign(x)

@@ -1,7 +1,7 @@
 // Batch normalisation over the rows of a matrix: x is [rows][c], a channels-last map with its pixels as rows.
 //
-//   batch_norm        mean = sum(x) / rows,  var = sum((x - mean)^2) / rows,  invstd = 1 / sqrt(var + eps) a
-//   channel
+//   batch_norm        mean = sum(x) / rows,  var = sum((x - mean)^2) / rows,  invstd = 1 / sqrt(var + eps)
+//                     for each channel;
 //                     y = (x - mean) * invstd * weight + bias [+ residual], then max(y, 0) with relu = 1
 //                     running_mean = (1 - momentum) * running_mean + momentum * mean, and running_var
 //                     likewise with the unbiased sum((x - mean)^2) / (rows - 1)
@@ -9,10 +9,10 @@
 //   batch_norm_backward
 //                     dz = dy, or with relu = 1: dy where not y <= 0, else 0   (the gradient of the residual)
 //                     dbias = sum(dz),  dweight = sum(dz * (x - mean)) * invstd
-//                     dx = weight * invstd * (dz - dbias / rows - (x - mean) * invstd * dweight / rows)
-//                     training = 1 dx = weight * invstd * dz training = 0 training = 1 takes invstd, training
-//                     = 0 takes var and eps. sums = 0 (training = 0 only) says that neither dweight nor dbias
-//                     nor dz is wanted.
+//                     training = 1:  dx = weight * invstd * (dz - dbias / rows - (x - mean) * invstd * dweight / rows)
+//                     training = 0:  dx = weight * invstd * dz
+//                     training = 1 takes invstd, training = 0 takes var and eps. sums = 0 (training = 0 only) says
+//                     that neither dweight nor dbias nor dz is wanted.
 //
 // A missing weight is 1, a missing bias or residual 0. momentum and eps are cells (double); momentum is read
 // only with the running arrays. x is read in training = 0 only for dweight.

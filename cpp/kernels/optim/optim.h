@@ -1,8 +1,7 @@
 // Updates of parameters: one pass over a list of segments, element by element.
 //
 // Segments  a parameter and its state, each a dense array of `sizes[i]` elements. The pointer list repeats
-// for every
-//           parameter: sgd  p g (v with buffers = 1);  adam  p g m s (h with amsgrad = 1).
+//           for every parameter: sgd  p g (v with buffers = 1);  adam  p g m s (h with amsgrad = 1).
 // Cells     double.
 // Aliasing  p, v, m, s, h are read and written in place; g is only read; no two arrays overlap.
 //

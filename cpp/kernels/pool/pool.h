@@ -2,21 +2,17 @@
 //
 // Layout   x, dx: [n][h][w][c];  y, dy, code, index: [n][oh][ow][c]; channels lie in the lanes of a vector.
 // Window   strided:  output i sees the inputs i*s - p + k*d, 0 <= k < K, as far as they lie inside the map;
-//          adaptive: output i sees floor(i*H/OH) ... ceil((i+1)*H/OH) - 1, K is the longest such window, d
-//          = 1.
+//          adaptive: output i sees floor(i*H/OH) ... ceil((i+1)*H/OH) - 1, K is the longest such window, d = 1.
 // Aliasing none.
 //
-// max_pool2d            y = max over the window of x. The first of equal maxima wins, a NaN beats every
-// number and a
+// max_pool2d            y = max over the window of x. The first of equal maxima wins, a NaN beats every number and a
 //                       later NaN an earlier one (PyTorch's rule). A window without an input (dilation can
 //                       make one) gives -inf. `code` (may be null) is the place of the maximum in its window,
-//                       ki*kw + kj: one byte, or int32 with wide = 1 (needed for windows of more than 255
-//                       places). Its buffer is 64 bytes longer than the codes: they are read by whole
-//                       vectors.
+//                       ki*kw + kj: one byte, or int32 with wide = 1 (needed for windows of more than 255 places).
+//                       Its buffer is 64 bytes longer than the codes: they are read by whole vectors.
 // max_pool2d_backward   dx[i] = sum of dy[o] over the windows o whose maximum is input i, in the order of o.
 // max_pool2d_indices    index = ih*w + iw of the maximum (int64), from the code.
-// avg_pool2d            y = sum over the window / divisor, where divisor is the given one if it is not 0,
-// else the
+// avg_pool2d            y = sum over the window / divisor, where divisor is the given one if it is not 0, else the
 //                       number of places of the window in the padded map (include_pad = 1) or in the map (0).
 // avg_pool2d_backward   dx[i] = sum over the windows o that hold i of dy[o] / divisor(o).
 //
