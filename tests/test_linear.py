@@ -174,3 +174,13 @@ def test_wrong_types() -> None:
         F.linear(np.zeros((2, 4)), np.zeros((3, 4), np.float32))
     with pytest.raises(TypeError, match="linear: input expects float32 or float64, got int64"):
         F.linear(np.zeros((2, 4), np.int64), np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("features", [(40, 10), (1500, 128), (9216, 33)])
+def test_a_row_does_not_depend_on_its_batch_mates(features: tuple[int, int], rng: np.random.Generator) -> None:
+    k, n = features
+    x = rng.standard_normal((200, k)).astype(np.float32)
+    weight, bias = rng.standard_normal((n, k)).astype(np.float32), rng.standard_normal(n).astype(np.float32)
+    whole = F.linear(x, weight, bias)
+    for rows in (1, 3, 7, 64):
+        assert np.array_equal(F.linear(x[:rows], weight, bias), whole[:rows])

@@ -338,6 +338,19 @@ template <class T> static CNNMATH_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c
   return {a.r * b.r + c.r};
 #endif
 }
+// c += a * b, as fma. In a loop whose sums fill the registers, GCC's own choice among the three forms of the instruction
+// moves and spills them; here the sum stays where it is.
+template <class T> static CNNMATH_INLINE void fma_to(Vec<T>& c, Vec<T> a, Vec<T> b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) asm("vfmadd231ps %2, %1, %0" : "+v"(c.r) : "v"(a.r), "v"(b.r));
+  else asm("vfmadd231pd %2, %1, %0" : "+v"(c.r) : "v"(a.r), "v"(b.r));
+#elif defined(__AVX2__) && defined(__FMA__)
+  if constexpr (sizeof(T) == 4) asm("vfmadd231ps %2, %1, %0" : "+x"(c.r) : "x"(a.r), "x"(b.r));
+  else asm("vfmadd231pd %2, %1, %0" : "+x"(c.r) : "x"(a.r), "x"(b.r));
+#else
+  c = fma(a, b, c);
+#endif
+}
 // c - a * b, as fma
 template <class T> static CNNMATH_INLINE Vec<T> fnma(Vec<T> a, Vec<T> b, Vec<T> c) {
   return fma(Vec<T>{-a.r}, b, c);

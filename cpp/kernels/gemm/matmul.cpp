@@ -1,6 +1,7 @@
 // How a product is cut.
 //
-// Phase `pack` (if needed): B into panels as wide as the tile, [panel][k][columns]. Phase `sum`: tasks over
+// Phase `pack` (if needed): B into panels as wide as the tile, [panel][k][columns]; where C is one block of rows, every
+// panel is read by one task alone, which packs it piece by piece while it is near. Phase `sum`: tasks over
 // blocks of rows x a few panels x chunks of k; a task goes over its part of k in pieces, so that a panel of B
 // and the rows of A stay near. Phase `combine` (more than one chunk): partial products added in order, then
 // bias and act. k is cut in chunks only where C is too small to feed a handful of tasks. All of it follows
@@ -24,7 +25,7 @@ const MatmulShape& shape_of(const int64_t* p) { return *reinterpret_cast<const M
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 17;   // about 80 us
 constexpr int64_t kLeastFlops = int64_t{kVecBytes} << 14;  // less is not worth a task of its own
 constexpr int64_t kRows = 96;
-constexpr int64_t kPiece = 512;  // of k
+constexpr int64_t kPiece = 1024;  // of k
 constexpr int64_t kSkew = 16;    // keeps copied rows from falling on the same cache sets
 constexpr int64_t kCombine = 16 << 10;
 constexpr int64_t kPackRows = 64;  // of B, in a task of phase `pack`
@@ -33,8 +34,8 @@ enum class Rows { in_place, copied, columns };  // how A is read
 
 template <class T>
 struct MatmulPlan {
-  bool dots;  // a few rows against rows of B: sums along k
   bool packs;
+  bool packs_ahead;  // in a phase of its own, for all tasks
   Rows a;
   Panels<T> panels;
   int64_t rows, task_panels, row_blocks, panel_blocks;
@@ -51,15 +52,6 @@ MatmulPlan<T> plan(const MatmulShape& s) {
   const int64_t flops = 2 * s.m * f.panels.padded() * max_of(s.k, 1);
   const int64_t each = max_of(min_of(flops / 8, kTaskFlops), kLeastFlops);
   f.chunks = 1;
-  f.dots = s.m <= 4 && s.tb && !s.ta && s.k >= 2 * L;
-  if (f.dots) {
-    f.panels = {max_of(s.n, 1), ceil_div(max_of(s.n, 1), 4), 0, 0};
-    f.task_panels = max_of(each / (8 * max_of(s.m * s.k, 1)) / 4, 1);
-    f.panel_blocks = ceil_div(f.panels.count, f.task_panels);
-    f.row_blocks = s.m > 0;
-    f.rows = s.m;
-    return f;
-  }
   f.packs = s.tb || s.n % L != 0 || (f.panels.count > 1 && s.m > 96 && flops > 4 * kTaskFlops);
   const bool near =
       (s.ta ? s.m : s.k) * static_cast<int64_t>(sizeof(T)) % 1024 != 0;  // rows on different cache sets
@@ -76,8 +68,10 @@ MatmulPlan<T> plan(const MatmulShape& s) {
   f.task_panels = min_of(max_of(each / (panel_flops * f.rows), least), f.panels.count);
   f.panel_blocks = ceil_div(f.panels.count, f.task_panels);
   f.task_panels = ceil_div(f.panels.count, f.panel_blocks);
+  f.packs_ahead = f.packs && f.row_blocks > 1;
   const int64_t blocks = f.row_blocks * f.panel_blocks;
-  if (blocks && blocks < 8 && s.k >= 2 * kPiece)
+  // Only where k is the batch: elsewhere a row of C must not depend on how many rows there are.
+  if (s.ta && blocks && blocks < 8 && s.k >= 2 * kPiece)
     f.chunks = max_of(min_of(min_of(ceil_div(16, blocks), s.k / kPiece), flops / kLeastFlops), 1);
   return f;
 }
@@ -100,7 +94,7 @@ void pack(const MatmulShape& s, const MatmulPlan<T>& f, const T* b, T* packed, i
 
 template <class T>
 int64_t packed_bytes(const MatmulShape& s, const MatmulPlan<T>& f) {
-  return f.packs ? round_64(s.k * f.panels.padded() * static_cast<int64_t>(sizeof(T))) : 0;
+  return f.packs_ahead ? round_64(s.k * f.panels.padded() * static_cast<int64_t>(sizeof(T))) : 0;
 }
 
 }  // namespace
@@ -108,7 +102,7 @@ int64_t packed_bytes(const MatmulShape& s, const MatmulPlan<T>& f) {
 template <class T>
 int phases(const int64_t* p) {
   const MatmulPlan<T> f = plan<T>(shape_of(p));
-  return f.packs + 1 + (f.chunks > 1);
+  return f.packs_ahead + 1 + (f.chunks > 1);
 }
 
 static bool small(const MatmulShape& s) { return 2 * s.m * s.n * s.k <= (int64_t{1} << 20); }
@@ -118,8 +112,8 @@ int64_t tasks(const int64_t* p, int phase) {
   const MatmulShape& s = shape_of(p);
   const MatmulPlan<T> f = plan<T>(s);
   if (small(s)) return 1;
-  if (f.packs && phase == 0) return pack_tasks(s, f);
-  return phase == f.packs ? f.tasks() : ceil_div(s.m * s.n, kCombine);
+  if (f.packs_ahead && phase == 0) return pack_tasks(s, f);
+  return phase == f.packs_ahead ? f.tasks() : ceil_div(s.m * s.n, kCombine);
 }
 
 template <class T>
@@ -130,10 +124,18 @@ int64_t workspace(const int64_t* p) {
   return packed_bytes(s, f) + partial;
 }
 
+// Bytes of a task's copy of rows of A; behind it lies its piece of a panel of B.
+template <class T>
+static int64_t copy_bytes(const MatmulPlan<T>& f) {
+  return f.a == Rows::copied ? round_64(f.rows * (f.piece + kSkew) * static_cast<int64_t>(sizeof(T))) : 0;
+}
+
 template <class T>
 int64_t scratch(const int64_t* p) {
   const MatmulPlan<T> f = plan<T>(shape_of(p));
-  return f.a == Rows::copied && !f.dots ? f.rows * (f.piece + kSkew) * static_cast<int64_t>(sizeof(T)) : 0;
+  const int64_t panel = f.packs && !f.packs_ahead ? f.piece * f.panels.vectors(0) * kVecBytes : 0;
+  const int64_t last = f.packs && !f.packs_ahead ? f.piece * f.panels.last * kVecBytes : 0;
+  return copy_bytes(f) + max_of(panel, last);
 }
 
 namespace {
@@ -168,7 +170,8 @@ struct Operands {
   const T* bias;
   T* c;
   int64_t accumulate, relu;
-  T* copy;  // scratch
+  T* copy;   // scratch: rows of A
+  T* panel;  // and a piece of a panel of B
 };
 
 // One block of C over l in [from, to).
@@ -182,8 +185,14 @@ void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& 
     if (f.a == Rows::copied) copy_rows(s, o.a, i0, i1, l, end, o.copy, step);
     for (int64_t j = panel0; j < panel1; ++j) {
       const int nv = f.panels.vectors(j);
-      const int64_t ldb = f.packs ? int64_t{nv} * Vec<T>::lanes : s.n;
-      const T* b = f.packs ? o.b + s.k * f.panels.begin(j) + l * ldb : o.b + l * ldb + f.panels.begin(j);
+      const int64_t ldb = f.packs ? int64_t{nv} * Vec<T>::lanes : s.n, column = f.panels.begin(j);
+      const T* b = f.packs_ahead ? o.b + s.k * column + l * ldb
+                   : s.tb        ? o.b + column * s.k + l
+                                 : o.b + l * s.n + column;
+      if (f.packs && !f.packs_ahead) {
+        pack_panel(o.panel, ldb, b, s.tb ? 1 : s.n, s.tb ? s.k : 1, end - l, f.panels.columns(j));
+        b = o.panel;
+      }
       const bool last = end >= to;
       const TileCall<T> call{1,
                              &zero_offset,
@@ -211,46 +220,6 @@ void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& 
         }
         tile.run(a, c, call);
         i += tile.m;
-      }
-    }
-  }
-}
-
-// Four rows of B against one of A, along k.
-template <class T>
-void sum_dots(const MatmulShape& s, const Operands<T>& o, int64_t j0, int64_t j1) {
-  constexpr int L = Vec<T>::lanes;
-  for (int64_t j = j0; j < j1; j += 4) {
-    const T* b[4];
-    for (int q = 0; q < 4; ++q) b[q] = o.b + min_of(j + q, j1 - 1) * s.k;
-    for (int64_t i = 0; i < s.m; ++i) {
-      const T* a = o.a + i * s.k;
-      Vec<T> sum[4][2];
-#pragma GCC unroll 4
-      for (int q = 0; q < 4; ++q) sum[q][0] = sum[q][1] = zero<T>();
-      int64_t l = 0;
-      for (; l + 2 * L <= s.k; l += 2 * L) {
-        const Vec<T> x0 = load(a + l), x1 = load(a + l + L);
-#pragma GCC unroll 4
-        for (int q = 0; q < 4; ++q) {
-          sum[q][0] = fma(x0, load(b[q] + l), sum[q][0]);
-          sum[q][1] = fma(x1, load(b[q] + l + L), sum[q][1]);
-        }
-      }
-      for (; l < s.k; l += L) {
-        const Vec<T> x0 = load_n(a + l, s.k - l);
-#pragma GCC unroll 4
-        for (int q = 0; q < 4; ++q) sum[q][0] = fma(x0, load_n(b[q] + l, s.k - l), sum[q][0]);
-      }
-#pragma GCC unroll 4
-      for (int q = 0; q < 4; ++q) {
-        if (j + q >= j1) break;
-        T* c = o.c + i * s.n + j + q;
-        T r = hsum(sum[q][0] + sum[q][1]);
-        if (o.accumulate) r += *c;
-        if (o.bias) r += o.bias[j + q];
-        if (o.relu && r <= 0) r = 0;
-        *c = r;
       }
     }
   }
@@ -285,24 +254,21 @@ void run(const Task& t) {
                 static_cast<T*>(t.a[3]),
                 s.accumulate,
                 s.relu,
-                static_cast<T*>(t.scratch)};
+                static_cast<T*>(t.scratch),
+                reinterpret_cast<T*>(static_cast<char*>(t.scratch) + copy_bytes(f))};
   T* packed = static_cast<T*>(t.workspace);
   T* partial = reinterpret_cast<T*>(static_cast<char*>(t.workspace) + packed_bytes(s, f));
   const bool all = small(s);
-  if (f.packs && t.phase == 0) {
+  if (f.packs_ahead && t.phase == 0) {
     for (int64_t i = all ? 0 : t.index; i < (all ? pack_tasks(s, f) : t.index + 1); ++i)
       pack(s, f, o.b, packed, i);
     return;
   }
-  if (f.packs) o.b = packed;
-  if (t.phase == f.packs) {
+  if (f.packs_ahead) o.b = packed;
+  if (t.phase == f.packs_ahead) {
     for (int64_t index = all ? 0 : t.index; index < (all ? f.tasks() : t.index + 1); ++index) {
       const int64_t panel0 = index % f.panel_blocks * f.task_panels;
       const int64_t panel1 = min_of(panel0 + f.task_panels, f.panels.count);
-      if (f.dots) {
-        sum_dots(s, o, panel0 * 4, min_of(panel1 * 4, s.n));
-        continue;
-      }
       const int64_t i0 = index / f.panel_blocks % f.row_blocks * f.rows, i1 = min_of(i0 + f.rows, s.m);
       const int64_t chunk = index / f.panel_blocks / f.row_blocks;
       Operands<T> part = o;

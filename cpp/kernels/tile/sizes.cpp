@@ -49,6 +49,20 @@ CNNMATH_INLINE void finish(Vec<T> (&acc)[M][NV], T* const* c, const TileCall<T>&
   }
 }
 
+// One k: a column of A times a row of B.
+template <class T, int M, int NV>
+CNNMATH_INLINE void add_outer(Vec<T> (&acc)[M][NV], const T* const (&a)[M], int64_t k, const T* b) {
+  Vec<T> vb[NV];
+#pragma GCC unroll 4
+  for (int j = 0; j < NV; ++j) vb[j] = load(b + j * Vec<T>::lanes);
+#pragma GCC unroll 32
+  for (int i = 0; i < M; ++i) {
+    const Vec<T> va = broadcast(a[i] + k);
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) fma_to(acc[i][j], va, vb[j]);
+  }
+}
+
 template <class T, int M, int NV>
 void rows_tile(const T* const* a, T* const* c, const TileCall<T>& call) {
   constexpr int L = Vec<T>::lanes;
@@ -65,17 +79,14 @@ void rows_tile(const T* const* a, T* const* c, const TileCall<T>& call) {
 #pragma GCC unroll 32
     for (int i = 0; i < M; ++i) end[i] = a[i] + offset;
     const T* b = call.b + call.b_offset[block];
-    for (int64_t k = -depth; k != 0; ++k, b += ldb) {
-      Vec<T> vb[NV];
+    int64_t k = -depth;
+    // Rows of B packed one behind the other, four at a time: the counting would take slots from the multiply-adds.
+    if (ldb == NV * L) {
+      for (; k <= -4; k += 4, b += 4 * NV * L)
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) vb[j] = load(b + j * L);
-#pragma GCC unroll 32
-      for (int i = 0; i < M; ++i) {
-        const Vec<T> va = broadcast(end[i] + k);
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; ++j) acc[i][j] = fma(va, vb[j], acc[i][j]);
-      }
+        for (int u = 0; u < 4; ++u) add_outer(acc, end, k + u, b + u * NV * L);
     }
+    for (; k != 0; ++k, b += ldb) add_outer(acc, end, k, b);
   }
   finish<T, M, NV>(acc, c, call);
 }
@@ -100,7 +111,7 @@ void columns_tile(const T* const* a, T* const* c, const TileCall<T>& call) {
       for (int i = 0; i < M; ++i) {
         const Vec<T> va = broadcast(x + i);
 #pragma GCC unroll 4
-        for (int j = 0; j < NV; ++j) acc[i][j] = fma(va, vb[j], acc[i][j]);
+        for (int j = 0; j < NV; ++j) fma_to(acc[i][j], va, vb[j]);
       }
     }
   }
