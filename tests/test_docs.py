@@ -1,4 +1,4 @@
-"""The documentation runs: doctests of every module, the examples of README.md and docs/, and the quotes from the sources."""
+"""The documentation runs: doctests of every module, examples of README.md and docs/; quotes stand in the sources."""
 
 from __future__ import annotations
 
