@@ -177,7 +177,9 @@ def test_wrong_types() -> None:
 
 
 @pytest.mark.parametrize("features", [(40, 10), (1500, 128), (9216, 33)])
-def test_a_row_does_not_depend_on_its_batch_mates(features: tuple[int, int], rng: np.random.Generator) -> None:
+def test_a_row_does_not_depend_on_its_batch_mates(
+    features: tuple[int, int], rng: np.random.Generator
+) -> None:
     k, n = features
     x = rng.standard_normal((200, k)).astype(np.float32)
     weight, bias = rng.standard_normal((n, k)).astype(np.float32), rng.standard_normal(n).astype(np.float32)

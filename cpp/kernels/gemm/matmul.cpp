@@ -26,7 +26,7 @@ constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 17;   // about 80 us
 constexpr int64_t kLeastFlops = int64_t{kVecBytes} << 14;  // less is not worth a task of its own
 constexpr int64_t kRows = 96;
 constexpr int64_t kPiece = 1024;  // of k
-constexpr int64_t kSkew = 16;    // keeps copied rows from falling on the same cache sets
+constexpr int64_t kSkew = 16;     // keeps copied rows from falling on the same cache sets
 constexpr int64_t kCombine = 16 << 10;
 constexpr int64_t kPackRows = 64;  // of B, in a task of phase `pack`
 
