@@ -24,7 +24,7 @@ const MatmulShape& shape_of(const int64_t* p) { return *reinterpret_cast<const M
 
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 17;   // about 80 us
 constexpr int64_t kLeastFlops = int64_t{kVecBytes} << 14;  // less is not worth a task of its own
-constexpr int64_t kRows = 96;
+constexpr int64_t kRows = 128;
 constexpr int64_t kPiece = 1024;  // of k
 constexpr int64_t kSkew = 16;     // keeps copied rows from falling on the same cache sets
 constexpr int64_t kCombine = 16 << 10;
@@ -55,7 +55,7 @@ MatmulPlan<T> plan(const MatmulShape& s) {
   f.packs = s.tb || s.n % L != 0 || (f.panels.count > 1 && s.m > 96 && flops > 4 * kTaskFlops);
   const bool near =
       (s.ta ? s.m : s.k) * static_cast<int64_t>(sizeof(T)) % 1024 != 0;  // rows on different cache sets
-  f.a = s.ta ? (s.n >= 128 && s.m * s.k > (32 << 10) ? Rows::copied : Rows::columns)
+  f.a = s.ta ? (s.m * s.k > (s.n >= 128 ? 32 << 10 : 1 << 20) ? Rows::copied : Rows::columns)
              : (near || s.n < 64 || s.m * s.k < (128 << 10) ? Rows::in_place : Rows::copied);
   f.piece = s.k > kPiece + kPiece / 2 ? ceil_div(s.k, ceil_div(s.k, kPiece)) : max_of(s.k, 1);
   // Blocks of C.
