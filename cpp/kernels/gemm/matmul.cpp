@@ -64,7 +64,8 @@ MatmulPlan<T> plan(const MatmulShape& s) {
   if (f.panels.count == 1) f.rows = min_of(f.rows, max_of(each / panel_flops, 24));
   f.row_blocks = ceil_div(s.m, f.rows);
   if (f.row_blocks) f.rows = ceil_div(s.m, f.row_blocks);
-  const int64_t least = f.a == Rows::copied ? 8 : 1;  // panels that share a copy
+  // Panels that share a copy: all of them where the blocks of rows alone make tasks enough.
+  const int64_t least = f.a != Rows::copied ? 1 : f.row_blocks >= 8 ? f.panels.count : 8;
   f.task_panels = min_of(max_of(each / (panel_flops * f.rows), least), f.panels.count);
   f.panel_blocks = ceil_div(f.panels.count, f.task_panels);
   f.task_panels = ceil_div(f.panels.count, f.panel_blocks);
