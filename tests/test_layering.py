@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"regularizers"},
     {"io", "models"},
     {"training"},
+    {"callbacks"},
     {"__version__"},  # the package as a whole
     {"onnx", "viz"},
     {"sklearn"},

@@ -13,7 +13,7 @@ from .machine import build_config, set_num_threads
 from .planner.random import manual_seed
 
 if TYPE_CHECKING:
-    from . import data, losses, metrics, optim, regularizers, training
+    from . import callbacks, data, losses, metrics, optim, regularizers, training
     from .io import load, save
     from .training import Trainer
 
@@ -22,6 +22,7 @@ __all__ = [
     "Trainer",
     "__version__",
     "build_config",
+    "callbacks",
     "data",
     "functional",
     "get_num_threads",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 # Imported on first use, so that `import cnnmath` stays quick: modules, and names with the module that has them.
-_MODULES = ("data", "losses", "metrics", "optim", "regularizers", "training")
+_MODULES = ("callbacks", "data", "losses", "metrics", "optim", "regularizers", "training")
 _NAMES = {"Trainer": "training", "load": "io", "save": "io"}
 
 

@@ -118,6 +118,8 @@ def confusion_matrix(
 class TopKAccuracy:
     """`top_k_accuracy` over batches."""
 
+    higher_is_better = True
+
     def __init__(self, k: int = 5, ignore_index: int = -100, name: str | None = None) -> None:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"TopKAccuracy: k expects an int of at least 1, got {k!r}")
@@ -175,7 +177,9 @@ class ConfusionMatrix:
 
 
 class _Mean:
-    """The mean of a function of predictions and targets over all elements."""
+    """The mean of a function of predictions and targets over all elements: a distance."""
+
+    higher_is_better = False
 
     def __init__(self, name: str, fn: Callable[[np.ndarray], np.ndarray]) -> None:
         self.name = name

@@ -27,7 +27,8 @@ class Callback:
     epoch all that goes to the history.
 
     Attributes:
-        trainer: the Trainer, set when `fit` starts. `self.trainer.stop_training = True` ends it after the epoch.
+        trainer: the Trainer, set when `fit` starts. `self.trainer.stop_training = True` ends the training: after the
+            epoch, or, from a hook of a step, after the step; the epoch is then closed as any other.
     """
 
     trainer: Trainer
@@ -97,8 +98,9 @@ class Callbacks:
             if hasattr(callback, "set_trainer"):
                 callback.set_trainer(trainer)
             for hook in found:
-                if getattr(type(callback), hook, None) is not getattr(Callback, hook):
-                    self._hooks[hook].append(getattr(callback, hook))
+                method = getattr(callback, hook)
+                if getattr(method, "__func__", None) is not getattr(Callback, hook):
+                    self._hooks[hook].append(method)
 
     def __call__(self, hook: str, *args: Any) -> None:
         for method in self._hooks[hook]:

@@ -43,7 +43,8 @@ class Trainer:
         seed: of dropout and shuffling, instead of `cnnmath.manual_seed`; None for that.
 
     Attributes:
-        stop_training: set it from a callback to end `fit` after the epoch.
+        stop_training: set it from a callback to end `fit`: after the epoch, or, from a hook of a step, after the step;
+            the epoch is then closed as any other.
         epochs_done: how many epochs were trained, in all calls of `fit`; the shuffling goes on from there.
 
     >>> import numpy as np, cnnmath
@@ -170,7 +171,7 @@ class Trainer:
             epochs: passes over the data.
             verbose: 0 for silence, 1 for a progress bar, 2 for a line for each epoch; "auto" is 1 on a terminal,
                 else 2.
-            callbacks: objects with the methods of `cnnmath.training.Callback`. A schedule of
+            callbacks: those of `cnnmath.callbacks`, or objects with methods of its `Callback`. A schedule of
                 `cnnmath.optim.schedules` is one: it steps at the end of each epoch, OneCycleLR of each step (its
                 `interval` tells).
             validation_split: the part of the data, from its end, that is kept for validation.
@@ -249,6 +250,8 @@ class Trainer:
             if progress.due:
                 progress.show(self._logs(sum_of_losses / count))
             interrupts.check()
+            if self.stop_training:
+                break
         if count == 0:
             raise ValueError("fit: the data gave no samples; an iterable must start anew for each epoch")
         return self._logs(sum_of_losses / count)

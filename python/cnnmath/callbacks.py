@@ -1,0 +1,375 @@
+"""Callbacks for `Trainer.fit`, with the names, arguments and defaults of Keras.
+
+The schedules of `cnnmath.optim.schedules` are callbacks too, `ReduceLROnPlateau` among them. One of your own is a
+`Callback`, or any object with some of its methods.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .io import save
+from .training import Callback, History, Trainer
+
+Logs = dict[str, Any]
+
+
+class _Monitor:
+    """Which of two values of a monitored quantity is better.
+
+    Args:
+        owner: the callback's name, for messages.
+        monitor: the name of the quantity in the logs.
+        mode: "min", "max", or "auto": lower losses are better, and a metric knows by `higher_is_better`.
+        min_delta: a change that is not larger is no improvement.
+    """
+
+    def __init__(self, owner: str, monitor: str, mode: str, min_delta: float = 0.0) -> None:
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"{owner}: expected mode 'auto', 'min' or 'max', got {mode!r}")
+        self.owner, self.monitor, self.mode = owner, monitor, mode
+        self.min_delta = abs(min_delta)
+        self.highest = mode == "max"
+
+    def prepare(self, trainer: Trainer) -> None:
+        """Finds out what is better, for mode "auto"."""
+        if self.mode != "auto":
+            return
+        name = self.monitor.removeprefix("val_")
+        known = {m.name: getattr(m, "higher_is_better", None) for m in trainer.metrics}
+        highest = {"loss": False, **known}.get(name)
+        if highest is None:
+            raise ValueError(
+                f"{self.owner}: mode 'auto' does not know whether a high {self.monitor!r} is good; "
+                f"expected mode 'min' or 'max'"
+            )
+        self.highest = bool(highest)
+
+    @property
+    def worst(self) -> float:
+        return -math.inf if self.highest else math.inf
+
+    def better(self, value: float, than: float) -> bool:
+        """Whether `value` is an improvement; NaN is none."""
+        return value - self.min_delta > than if self.highest else value + self.min_delta < than
+
+
+class EarlyStopping(Callback):
+    """Ends the training when a monitored quantity has stopped improving.
+
+    An epoch improves if its value m is below b - |min_delta| (for mode "max" above b + |min_delta|), where b is the
+    best value so far. After `patience` epochs in a row without an improvement `fit` ends. With a `baseline` only an
+    improvement that is also better than the baseline counts.
+
+    Args:
+        monitor: the name of a quantity in the logs, such as "val_loss" or "accuracy".
+        min_delta: what a change must exceed to be an improvement.
+        patience: epochs without improvement that are waited for.
+        verbose: 1 to print what is done.
+        mode: "min", "max", or "auto": lower losses are better, and a metric knows by `higher_is_better`.
+        baseline: a value to be beaten.
+        restore_best_weights: at the end give the model the weights and statistics (its whole `state_dict`) of the epoch
+            with the best value, else it keeps the last ones.
+        start_from_epoch: the first epoch that is looked at, from 0.
+
+    Attributes:
+        best, best_epoch: the best value and its epoch, from 0.
+        stopped_epoch: the epoch after which the training was ended; 0 if it was not.
+
+    >>> import numpy as np, cnnmath
+    >>> from cnnmath.callbacks import EarlyStopping
+    >>> model = cnnmath.nn.Linear(1, 1)
+    >>> trainer = cnnmath.Trainer(model, cnnmath.optim.SGD(model, lr=0.0), cnnmath.losses.MSELoss())
+    >>> x = np.ones((8, 1), np.float32)
+    >>> history = trainer.fit(x, x, epochs=50, verbose=0, callbacks=[EarlyStopping("loss", patience=3)])
+    >>> len(history.epoch)  # one epoch that improves on nothing, three that do not improve on it
+    4
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
+        self._monitor = _Monitor("EarlyStopping", monitor, mode, min_delta)
+        self.monitor = monitor
+        self.patience = patience
+        self.verbose = verbose
+        self.baseline = baseline
+        self.restore_best_weights = restore_best_weights
+        self.start_from_epoch = start_from_epoch
+        self._reset()
+
+    def _reset(self) -> None:
+        self.best = self._monitor.worst
+        self.best_epoch = 0
+        self.best_weights: dict[str, np.ndarray] | None = None
+        self.stopped_epoch = 0
+        self.wait = 0
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._monitor.prepare(self.trainer)
+        self._reset()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        value = (logs or {}).get(self.monitor)
+        if value is None:
+            warnings.warn(
+                f"EarlyStopping: no {self.monitor!r} to monitor; there is {', '.join(logs or ())}",
+                stacklevel=2,
+            )
+            return
+        if epoch < self.start_from_epoch:
+            return
+        improved = self._monitor.better(value, self.best)
+        if self.restore_best_weights and (improved or self.best_weights is None):
+            self.best_weights = self.trainer.model.state_dict()
+            self.best_epoch = epoch
+        self.wait += 1
+        if improved:
+            self.best, self.best_epoch = value, epoch
+            if self.baseline is None or self._monitor.better(value, self.baseline):
+                self.wait = 0
+        elif self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.trainer.stop_training = True
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self.stopped_epoch and self.verbose:
+            print(f"Epoch {self.stopped_epoch + 1}: early stopping", flush=True)
+        if self.best_weights is not None:
+            if self.verbose:
+                print(f"Restoring the weights of epoch {self.best_epoch + 1}", flush=True)
+            self.trainer.model.load_state_dict(self.best_weights)
+
+
+class ModelCheckpoint(Callback):
+    """Saves the model's weights and statistics as it is trained: after each epoch, or only where it is the best so far.
+
+    A file is written beside its place and renamed when it is complete (`cnnmath.save`), so that an interruption leaves
+    the one before as it was. Read it with `model.load_state_dict(cnnmath.load(path))`.
+
+    Args:
+        filepath: where to; the name ends in ".safetensors". Fields such as "{epoch:02d}" (from 1), "{val_loss:.2f}", or
+            "{batch}" where `save_freq` is a number, are filled from the logs. Folders are made.
+        monitor: the name of the quantity that tells which model is the best.
+        verbose: 1 to print what is done.
+        save_best_only: save only where the monitored quantity is better than at any time before, also in former
+            calls of `fit`.
+        save_weights_only: for Keras's callers; the file has the `state_dict()` in both cases.
+        mode: "min", "max", or "auto": lower losses are better, and a metric knows by `higher_is_better`.
+        save_freq: "epoch", or a number of steps; the logs of a step have "loss" alone.
+        initial_value_threshold: with save_best_only, the first value to be beaten.
+
+    Attributes:
+        best: the best value so far.
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: str | int = "epoch",
+        initial_value_threshold: float | None = None,
+    ) -> None:
+        self._monitor = _Monitor("ModelCheckpoint", monitor, mode)
+        self.filepath = os.fspath(filepath)
+        if not self.filepath.endswith(".safetensors"):
+            raise ValueError(
+                f"ModelCheckpoint: expected a filepath that ends in .safetensors, got {self.filepath}"
+            )
+        whole = isinstance(save_freq, (int, np.integer)) and not isinstance(save_freq, bool)
+        if save_freq != "epoch" and not (whole and int(save_freq) > 0):
+            raise ValueError(
+                f"ModelCheckpoint: expected save_freq 'epoch' or a number of steps, got {save_freq!r}"
+            )
+        self.monitor = monitor
+        self.verbose = verbose
+        self.save_best_only = save_best_only
+        self.save_weights_only = save_weights_only
+        self.save_freq = save_freq
+        self.best = initial_value_threshold
+        self._epoch = 0
+        self._steps = 0
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        if self.save_best_only:
+            self._monitor.prepare(self.trainer)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        if self.save_freq == "epoch":
+            return
+        self._steps += 1
+        if self._steps % int(self.save_freq) == 0:
+            self._save({"batch": batch + 1, **(logs or {})})
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self._epoch = epoch
+        if self.save_freq == "epoch":
+            self._save(logs or {})
+
+    def _save(self, logs: Logs) -> None:
+        if self.save_best_only and not self._is_best(logs):
+            return
+        try:
+            path = Path(self.filepath.format(**{**logs, "epoch": self._epoch + 1}))
+        except KeyError as error:
+            raise KeyError(
+                f"ModelCheckpoint: no {error} for {self.filepath}; there is epoch, {', '.join(logs)}"
+            ) from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(self.trainer.model, path)
+        if self.verbose:
+            print(f"Epoch {self._epoch + 1}: saved {path}", flush=True)
+
+    def _is_best(self, logs: Logs) -> bool:
+        value = logs.get(self.monitor)
+        if value is None:
+            warnings.warn(
+                f"ModelCheckpoint: no {self.monitor!r} to tell the best model by, so it is saved; "
+                f"there is {', '.join(logs)}",
+                stacklevel=2,
+            )
+            return True
+        before = self._monitor.worst if self.best is None else self.best
+        if not self._monitor.better(value, before):
+            if self.verbose:
+                print(f"Epoch {self._epoch + 1}: {self.monitor} is not better than {before:.5g}", flush=True)
+            return False
+        self.best = value
+        return True
+
+
+class CSVLogger(Callback):
+    """Writes the numbers of each epoch as a row of a CSV file: "epoch" (from 0) and then the logs by name.
+
+    The first epoch decides on the columns. A row is complete on disk when its epoch ends; an array, such as a confusion
+    matrix, is one field, "[...]".
+
+    Args:
+        filename: the file; its folder must exist.
+        separator: between fields.
+        append: go on with the file, with the columns of its first row, instead of replacing it.
+    """
+
+    def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
+        self.filename = os.fspath(filename)
+        self.separator = separator
+        self.append = append
+        self.keys: list[str] | None = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.keys = None
+        path = Path(self.filename)
+        if self.append and path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                self.keys = next(csv.reader(file, delimiter=self.separator), None)
+        else:
+            path.write_text("", encoding="utf-8")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        row = {"epoch": epoch, **(logs or {})}
+        # Opened anew for each row: nothing is left open where an error ends the training.
+        with open(self.filename, "a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter=self.separator)
+            if self.keys is None:
+                self.keys = ["epoch", *sorted(logs or {})]
+                writer.writerow(self.keys)
+            writer.writerow([_field(row.get(key, "NA")) for key in self.keys])
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, str) or not isinstance(value, Iterable) or np.ndim(value) == 0:  # type: ignore[arg-type]
+        return value
+    return f"[{', '.join(str(v).replace(chr(10), '') for v in value)}]"
+
+
+class TerminateOnNaN(Callback):
+    """Ends the training after a step whose loss is NaN or infinite.
+
+    Args:
+        raise_error: raise a RuntimeError instead, which leaves out all that callbacks do at the end.
+    """
+
+    def __init__(self, raise_error: bool = False) -> None:
+        self.raise_error = raise_error
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is None or math.isfinite(loss):
+            return
+        if self.raise_error:
+            raise RuntimeError(f"TerminateOnNaN: the loss of batch {batch} is {loss}")
+        print(f"Batch {batch}: the loss is {loss}, the training ends", flush=True)
+        self.trainer.stop_training = True
+
+
+class LambdaCallback(Callback):
+    """A callback of single functions.
+
+    Args:
+        on_epoch_begin, on_epoch_end: functions of (epoch, logs).
+        on_train_begin, on_train_end: functions of (logs).
+        on_train_batch_begin, on_train_batch_end: functions of (batch, logs).
+
+    >>> import numpy as np, cnnmath
+    >>> from cnnmath.callbacks import LambdaCallback
+    >>> model = cnnmath.nn.Linear(1, 1)
+    >>> trainer = cnnmath.Trainer(model, cnnmath.optim.SGD(model, lr=0.0), cnnmath.losses.MSELoss())
+    >>> x = np.ones((8, 1), np.float32)
+    >>> shout = LambdaCallback(on_epoch_end=lambda epoch, logs: print("epoch", epoch, *logs))
+    >>> history = trainer.fit(x, x, epochs=2, verbose=0, callbacks=[shout])
+    epoch 0 loss
+    epoch 1 loss
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin: Callable[[int, Logs], Any] | None = None,
+        on_epoch_end: Callable[[int, Logs], Any] | None = None,
+        on_train_begin: Callable[[Logs], Any] | None = None,
+        on_train_end: Callable[[Logs], Any] | None = None,
+        on_train_batch_begin: Callable[[int, Logs], Any] | None = None,
+        on_train_batch_end: Callable[[int, Logs], Any] | None = None,
+    ) -> None:
+        hooks = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin,
+            "on_train_batch_end": on_train_batch_end,
+        }
+        self.__dict__.update({name: hook for name, hook in hooks.items() if hook is not None})
+
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "ModelCheckpoint",
+    "TerminateOnNaN",
+]
