@@ -363,3 +363,9 @@ def test_function_may_keep_its_arrays() -> None:
 def test_a_float32_function() -> None:
     out = Square()(np.ones(2, np.float32))
     assert out.dtype == np.float32
+
+
+def test_a_python_number_is_an_array_of_float64() -> None:
+    assert cnnmath.value_and_grad(lambda x: x * x)(3.0) == (9.0, 6.0)
+    with pytest.raises(TypeError, match="argument 0 expects an array, got list"):
+        cnnmath.grad(lambda x: F.sum(x))([1.0, 2.0])

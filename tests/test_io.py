@@ -93,3 +93,10 @@ def test_an_interrupted_write_leaves_the_older_file(tmp_path: Path, monkeypatch:
         cnnmath.save({"w": np.zeros(3)}, path)
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
     np.testing.assert_array_equal(cnnmath.load(path)["w"], np.ones(3))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"")
+    cnnmath.save({"a": np.zeros(2)}, tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

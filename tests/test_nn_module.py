@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -341,3 +342,17 @@ def test_summary() -> None:
     assert "1.0 (ReLU)" in text and "(1, 48)" in text and "Parameters: 0" in text
     assert model.training and not model[1].training  # as before
     assert model.summary((3, 4, 4)) == model.summary((1, 3, 4, 4))
+
+    with pytest.raises(TypeError, match=r"input_shape expects a tuple .* got 3"):
+        model.summary(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have notes from Python 3.11 on")
+def test_errors_tell_the_layer() -> None:
+    body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(9, 2))
+    model = nn.Sequential(nn.Flatten(), body)
+    with pytest.raises(ValueError, match="linear: weight expects 9 input features, input has 8") as caught:
+        model(np.zeros((3, 4), np.float32))
+    assert caught.value.__notes__ == ["in layer 1.2 of Sequential: Linear"]
+    with pytest.raises(TypeError, match=r"Sequential: expected .* got dtype float16; cast it"):
+        model(np.zeros((3, 4), np.float16))

@@ -245,6 +245,9 @@ def test_copy_and_pickle(rng: np.random.Generator) -> None:
     ("make", "error", "message"),
     [
         (lambda p: optim.SGD(p, lr=-1.0), ValueError, "SGD: expected lr >= 0, got -1.0"),
+        (lambda p: optim.SGD(p, lr="0.1"), TypeError, "SGD: expected lr to be a number, got '0.1'"),
+        (lambda p: optim.Adam(p, lr=None), TypeError, "Adam: expected lr to be a number, got None"),
+        (lambda p: optim.Adam(p, betas=0.9), ValueError, "expected two betas, .* got 0.9"),
         (lambda p: optim.SGD(p, momentum=-1.0), ValueError, "expected momentum >= 0"),
         (lambda p: optim.SGD(p, nesterov=True), ValueError, "nesterov needs momentum > 0 and dampening 0"),
         (

@@ -463,6 +463,7 @@ def make(**options: Any) -> Trainer:
     [
         (lambda: make(model=3), TypeError, "expected a Module as model, got int"),
         (lambda: make(optimizer="sgd"), TypeError, "expected an Optimizer, got str"),
+        (lambda: make(optimizer=optim.SGD(nn.Linear(64, 10))), ValueError, "no parameter of the model"),
         (lambda: make(loss="mse"), TypeError, "expected a loss, a function of output and target, got 'mse'"),
         (lambda: make(loss=MSELoss), TypeError, "expected a loss"),
         (lambda: make(regularizers=[3]), TypeError, "expected regularizers"),
@@ -481,6 +482,9 @@ def make(**options: Any) -> Trainer:
         (lambda: make().fit([(X, Y)], validation_split=0.5), ValueError, "needs arrays x and y"),
         (lambda: make().fit(X, Y, validation_split=0.5, validation_data=(X, Y)), ValueError, "not both"),
         (lambda: make().fit(X, Y, callbacks=[3], verbose=0), TypeError, "expected callbacks with methods"),
+        (lambda: make().fit(X, Y, callbacks=3, verbose=0), TypeError, "expected callbacks with methods"),
+        (lambda: make().fit(X.astype(np.float16), Y, verbose=0), TypeError, "Trainer: .* float16; cast it"),
+        (lambda: make().fit(X, np.eye(10, dtype=int)[Y], verbose=0), TypeError, "probabilities expect float32"),
         (lambda: make().fit([X], verbose=0), TypeError, r"batches of two arrays \(x, y\)"),
         (lambda: make().fit(X.astype(np.float64), Y, verbose=0), TypeError, "expected an input of float32"),
         (lambda: make().fit(X, Y.astype(str), verbose=0), TypeError, "y: expected an array of numbers"),

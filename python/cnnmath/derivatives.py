@@ -132,6 +132,7 @@ def value_and_grad(fn: Callable[..., Any], wrt: Any = 0) -> Callable[..., tuple[
     """
     cache = eager.PlanCache(most=64)
     module = wrt if hasattr(wrt, "named_parameters") else None
+    positions = () if module is not None else (wrt,) if isinstance(wrt, int) else tuple(wrt)
 
     def build(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         value = fn(*args, **kwargs)
@@ -145,7 +146,6 @@ def value_and_grad(fn: Callable[..., Any], wrt: Any = 0) -> Callable[..., tuple[
             targets = [graph.variable(p) for p in named]
         else:
             named = {}
-            positions = (wrt,) if isinstance(wrt, int) else tuple(wrt)
             targets = [args[i] for i in positions]
         found = differentiate(graph, [loss], [graph.constant(1.0, loss.dtype)], targets)
         grads = [
@@ -157,6 +157,12 @@ def value_and_grad(fn: Callable[..., Any], wrt: Any = 0) -> Callable[..., tuple[
 
     def run(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         if module is None:
+            for i in positions:
+                if not isinstance(args[i], (np.ndarray, np.generic, float, Tensor)):
+                    raise TypeError(
+                        f"value_and_grad: argument {i} expects an array, got {type(args[i]).__name__}"
+                    )
+            args = tuple(np.asarray(a) if isinstance(a, float) else a for a in args)
             return eager.call(lambda *a, **k: build(a, k), args, kwargs, None, cache)  # type: ignore[no-any-return]
         named = list(module.named_parameters())
         key = tuple([p.trainable for _, p in named])

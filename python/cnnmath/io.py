@@ -23,7 +23,7 @@ def save(model_or_state: Any, path: str | os.PathLike[str]) -> None:
     """
     import secrets
 
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as serialize
 
     state = model_or_state.state_dict() if hasattr(model_or_state, "state_dict") else model_or_state
     if not isinstance(state, Mapping):
@@ -40,7 +40,7 @@ def save(model_or_state: Any, path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(f"save: the folder {path.parent} does not exist")
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        save_file(arrays, beside)
+        beside.write_bytes(serialize(arrays))  # save_file makes files that their owner alone can read
         os.replace(beside, path)
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -235,6 +235,10 @@ def cross_entropy(
     if t.shape == x.shape and t.dtype.kind == "f":
         floating(op, input=x, target=t)
         t = in_order(t, x.order)
+    elif t.shape == x.shape and x.ndim > 1:
+        raise TypeError(
+            f"{op}: target has the shape of input: probabilities expect {x.dtype}, got {t.dtype} (cast it with .astype)"
+        )
     else:
         expected = (*x.shape[:axis], *x.shape[axis + 1 :])
         if t.shape != expected:
@@ -243,7 +247,9 @@ def cross_entropy(
                 f"got {t.shape} (input: {x.shape})"
             )
         if t.dtype != np.int64:
-            raise TypeError(f"{op}: target expects int64 class indices, got {t.dtype} (cast it with .astype)")
+            raise TypeError(
+                f"{op}: target expects int64 class indices, got {t.dtype}; cast it: .astype(np.int64)"
+            )
         check_targets(t, classes, ignore_index)
         t = in_order(t, row_order(x))
     cells: dict[str, CellLike] = {"smoothing": label_smoothing} if label_smoothing else {}

@@ -222,4 +222,4 @@ def _check_edges(x: Tensor, pad: Any, amounts: list[tuple[int, int]], mode: str)
             )
 
 
-Tensor.operators["reshape"] = reshape
+Tensor.operators.update(reshape=reshape, flatten=flatten)

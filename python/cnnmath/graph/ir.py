@@ -11,10 +11,11 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .operators import Arithmetic
 from .variable import Variable, default_order, physical, same_order
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Op:
         return 0
 
 
-class Tensor:
+class Tensor(Arithmetic):
     """A symbol for an array in a graph."""
 
     __slots__ = ("graph", "node", "index", "shape", "dtype", "order", "name")
@@ -163,6 +164,9 @@ class Tensor:
             "or put the computation into a cnnmath.Function"
         )
 
+    def _compare(self, other: Any) -> bool:
+        return bool(self)
+
     def __float__(self) -> float:
         raise TypeError("a traced value has no number yet: return it from the function and read it there")
 
@@ -180,33 +184,20 @@ class Tensor:
             raise TypeError("len() of a 0-d tensor")
         return self.shape[0]
 
-    # The operators are those of cnnmath.functional, which registers them here: the graph knows no op.
-    operators: ClassVar[dict[str, Callable[..., Any]]] = {}
+    def __getitem__(self, index: Any) -> Any:
+        raise TypeError(
+            "a traced value cannot be indexed: there is no op for that; use the ops of cnnmath.functional, "
+            "or a cnnmath.Function for an op of your own in NumPy"
+        )
 
-    def __add__(self, other: Any) -> Tensor:
-        return Tensor.operators["add"](self, other)  # type: ignore[no-any-return]
-
-    def __radd__(self, other: Any) -> Tensor:
-        return Tensor.operators["add"](other, self)  # type: ignore[no-any-return]
-
-    def __sub__(self, other: Any) -> Tensor:
-        return Tensor.operators["sub"](self, other)  # type: ignore[no-any-return]
-
-    def __rsub__(self, other: Any) -> Tensor:
-        return Tensor.operators["sub"](other, self)  # type: ignore[no-any-return]
-
-    def __mul__(self, other: Any) -> Tensor:
-        return Tensor.operators["mul"](self, other)  # type: ignore[no-any-return]
-
-    def __rmul__(self, other: Any) -> Tensor:
-        return Tensor.operators["mul"](other, self)  # type: ignore[no-any-return]
-
-    def __neg__(self) -> Tensor:
-        return Tensor.operators["mul"](self, -1.0)  # type: ignore[no-any-return]
+    __lt__ = __le__ = __gt__ = __ge__ = _compare
 
     def reshape(self, *shape: Any) -> Tensor:
         sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
         return Tensor.operators["reshape"](self, sizes)  # type: ignore[no-any-return]
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        return Tensor.operators["flatten"](self, start_dim, end_dim)  # type: ignore[no-any-return]
 
     def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor:
         return Tensor.operators["mean"](self, dim, keepdim)  # type: ignore[no-any-return]

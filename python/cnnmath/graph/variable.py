@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .operators import Arithmetic
 
 NHWC = (0, 2, 3, 1)
 HWIO = (2, 3, 1, 0)
@@ -46,16 +47,21 @@ def logical(array: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
     return array.transpose(inverse(order)) if array.ndim > 1 else array
 
 
-class Variable:
+# What NumPy's own operators on (array, variable) stand for.
+_UFUNCS = {np.add: "add", np.subtract: "sub", np.multiply: "mul", np.true_divide: "div", np.negative: "neg"}
+
+
+class Variable(Arithmetic):
     """An array with an aligned buffer of its own and a version that moves with every change.
+
+    Arithmetic with arrays, numbers and other variables gives arrays, and tensors inside a traced function; `p += a`
+    changes the values in place.
 
     Args:
         value: its first value (copied).
         order: physical order of the dims; the default of its rank if None.
         name: how it shows in printed graphs.
     """
-
-    __array_priority__ = 100
 
     def __init__(self, value: Any, order: tuple[int, ...] | None = None, name: str = "") -> None:
         array = np.asarray(value)
@@ -123,7 +129,40 @@ class Variable:
         array = self.data if dtype is None else self.data.astype(dtype)
         return array.copy() if copy else array
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        from .ir import current_graph  # which needs this module
+
+        if ufunc in _UFUNCS and method == "__call__" and not kwargs:
+            return self.operators[_UFUNCS[ufunc]](*inputs)
+        if current_graph() is not None:
+            raise TypeError(
+                f"np.{ufunc.__name__} cannot be traced: use the ops of cnnmath.functional, "
+                "or a cnnmath.Function for an op of your own in NumPy"
+            )
+        if any(isinstance(out, Variable) for out in kwargs.get("out", ())):
+            return NotImplemented
+        arrays = [value.data if isinstance(value, Variable) else value for value in inputs]
+        return getattr(ufunc, method)(*arrays, **kwargs)
+
+    def __iadd__(self, other: Any) -> Any:
+        self.assign(self + other)
+        return self
+
+    def __isub__(self, other: Any) -> Any:
+        self.assign(self - other)
+        return self
+
+    def __imul__(self, other: Any) -> Any:
+        self.assign(self * other)
+        return self
+
+    def __itruediv__(self, other: Any) -> Any:
+        self.assign(self / other)
+        return self
+
     def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d variable")
         return self.shape[0]
 
     def __repr__(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,6 +13,7 @@ from ..graph.variable import Variable
 from ..planner import eager
 from ..planner.plan import Plan
 from .parameter import Buffer, Parameter, epoch
+from .visits import note_place, visits
 
 M = TypeVar("M", bound="Module")
 
@@ -25,17 +25,6 @@ class LoadedKeys(NamedTuple):
 
     missing_keys: list[str]
     unexpected_keys: list[str]
-
-
-class _Visits(threading.local):
-    """The modules whose `forward` is being traced by this thread; `observer` wraps each visit (see summary.py)."""
-
-    def __init__(self) -> None:
-        self.stack: list[Module] = []
-        self.observer: Callable[[Module, Callable[[], Any]], Any] | None = None
-
-
-visits = _Visits()
 
 
 _UNSHARED = ("_plans", "_key")  # what a copy of a module does not take over
@@ -96,7 +85,8 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         graph = current_graph()
         if graph is None:
-            return eager.call(self.__call__, args, kwargs, cache=self._plans)
+            entry, arrays = self._find(args, kwargs)
+            return entry.form(entry.plan(*arrays))
         graph.depend(self)
         if not visits.stack:
             self._check_inputs((*args, *kwargs.values()))
@@ -105,13 +95,22 @@ class Module:
             if visits.observer is not None:
                 return visits.observer(self, lambda: self.forward(*args, **kwargs))
             return self.forward(*args, **kwargs)
+        except Exception as error:
+            note_place(error)
+            raise
         finally:
             visits.stack.pop()
 
     def plan(self, *args: Any, **kwargs: Any) -> Plan:
         """The plan that a call with these arrays runs; its `memory` (bytes) and `graph` tell what the call does."""
-        entry, _ = eager.find(self.__call__, args, kwargs, None, self._plans)
+        entry, _ = self._find(args, kwargs)
         return entry.plan
+
+    def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[eager.Entry, list[np.ndarray]]:
+        try:
+            return eager.find(self.__call__, args, kwargs, None, self._plans)
+        except eager.WrongArray as error:
+            raise TypeError(f"{type(self).__name__}: {error}") from None
 
     def plan_key(self) -> Hashable:
         """What a plan that visited this module depends on: equal keys, same plan."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from ..graph.ir import Graph, Spec, Tensor, tracing
-from .module import Module, visits
+from .module import Module
+from .visits import visits
 
 
 def _shapes(value: Any) -> str:
@@ -25,6 +26,10 @@ def _flops(graph: Graph, first: int) -> int:
 
 def summarize(model: Module, input_shape: tuple[int, ...]) -> str:
     """See Module.summary."""
+    if not isinstance(input_shape, Iterable):
+        raise TypeError(
+            f"summary: input_shape expects a tuple such as (channels, height, width), got {input_shape!r}"
+        )
     shape = tuple(int(n) for n in input_shape)
     if len(shape) in (1, 3):
         shape = (1, *shape)

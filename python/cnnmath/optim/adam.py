@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from ..functional import updates
@@ -48,10 +48,10 @@ class Adam(Optimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         at_least_zero(type(self).__name__, group, "lr", "eps", "weight_decay")
-        if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
-            raise ValueError(
-                f"{type(self).__name__}: expected two betas, each 0 <= beta < 1, got {group['betas']}"
-            )
+        betas = group["betas"]
+        pair = isinstance(betas, Sequence) and len(betas) == 2
+        if not pair or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{type(self).__name__}: expected two betas, each 0 <= beta < 1, got {betas}")
 
     def _flags(self, group: dict[str, Any]) -> Hashable:
         return bool(group["amsgrad"])

@@ -9,6 +9,7 @@ that computes the gradients: so both give the same bits.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -300,7 +301,9 @@ def _parameters(owner: str, given: Any) -> tuple[list[Variable], dict[Variable, 
 
 
 def at_least_zero(owner: str, group: dict[str, Any], *keys: str) -> None:
-    """Raises ValueError where one of these options is negative (or NaN)."""
+    """Raises TypeError where one of these options is no number, ValueError where it is negative or NaN."""
     for key in keys:
+        if not isinstance(group[key], (Real, np.ndarray)):
+            raise TypeError(f"{owner}: expected {key} to be a number, got {group[key]!r}")
         if not group[key] >= 0:
             raise ValueError(f"{owner}: expected {key} >= 0, got {group[key]}")

@@ -101,7 +101,8 @@ def describe(value: Any) -> Hashable:
     if isinstance(value, np.ndarray):
         if value.dtype.type not in _TRACEABLE or not value.dtype.isnative:
             raise WrongArray(
-                f"expected an array of float32 or float64 (or int64 for indices), got {value.dtype!r}"
+                f"expected an array of float32 or float64 (or int64 for indices), got dtype {value.dtype}; "
+                "cast it with .astype"
             )
         return ("array", value.shape, value.dtype.char, layout_of(value))
     if isinstance(value, Variable):

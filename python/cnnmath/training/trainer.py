@@ -73,6 +73,11 @@ class Trainer:
             raise TypeError(f"Trainer: expected an Optimizer, got {type(optimizer).__name__}")
         if not callable(loss) or isinstance(loss, type):
             raise TypeError(f"Trainer: expected a loss, a function of output and target, got {loss!r}")
+        own = set(model.parameters())
+        if own and not any(p in own for group in optimizer.param_groups for p in group["params"]):
+            raise ValueError(
+                "Trainer: the optimizer has no parameter of the model; was it made for another one?"
+            )
         self.model = model
         self.optimizer = optimizer
         self.loss = loss
@@ -100,7 +105,7 @@ class Trainer:
 
         Args:
             x: the input of the model.
-            y: the target, as the loss wants it.
+            y: the target, as the loss wants it; integers of any dtype become int64.
         """
         return self._train_step(np.asarray(x), np.asarray(y))[0]
 
@@ -120,7 +125,12 @@ class Trainer:
     ) -> tuple[eager.Entry, list[np.ndarray]]:
         parts = (self.model, self.optimizer, self.loss, self.regularizers)
         key: Hashable = (fn.__name__, *parts, bool(self.metrics))
-        return eager.find(fn, (x, y), {}, key, self._plans)
+        if y.dtype.kind in "iu":
+            y = y.astype(np.int64, copy=False)  # labels come in all integer dtypes; losses take int64
+        try:
+            return eager.find(fn, (x, y), {}, key, self._plans)
+        except eager.WrongArray as error:
+            raise TypeError(f"Trainer: {error}") from None
 
     def _objective(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
         """(loss of a batch, output of the model)."""
@@ -156,7 +166,7 @@ class Trainer:
         batch_size: int = 32,
         epochs: int = 1,
         verbose: Any = "auto",
-        callbacks: Iterable[Any] = (),
+        callbacks: Any = (),
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
@@ -166,12 +176,12 @@ class Trainer:
         Args:
             x: samples, (n, ...); or, without `y`, an iterable that gives batches (x, y) anew for each epoch, which then
                 decides on their size and order.
-            y: targets, (n, ...).
+            y: targets, (n, ...); integers of any dtype become int64.
             batch_size: samples of a step; the last step of an epoch may have fewer.
             epochs: passes over the data.
             verbose: 0 for silence, 1 for a progress bar, 2 for a line for each epoch; "auto" is 1 on a terminal,
                 else 2.
-            callbacks: those of `cnnmath.callbacks`, or objects with methods of its `Callback`. A schedule of
+            callbacks: those of `cnnmath.callbacks`, or objects (or one) with methods of its `Callback`. A schedule of
                 `cnnmath.optim.schedules` is one: it steps at the end of each epoch, OneCycleLR of each step (its
                 `interval` tells).
             validation_split: the part of the data, from its end, that is kept for validation.
@@ -199,7 +209,8 @@ class Trainer:
         total = len(batches) if isinstance(batches, ArrayBatches) else batches.count
         validation = None if validation_data is None else _validation(validation_data, batch_size)
         history = History()
-        calls = Callbacks([*callbacks, history], self)
+        several = isinstance(callbacks, Iterable)
+        calls = Callbacks([*(callbacks if several else (callbacks,)), history], self)
         self.stop_training = False
         with _mode(self.model, True), Interruptible() as interrupts:
             calls("on_train_begin", {})
@@ -329,7 +340,10 @@ def _iterable(batches: Any, op: str) -> IterableBatches:
 
 
 def _validation(data: Any, batch_size: int) -> ArrayBatches | IterableBatches:
-    if isinstance(data, tuple) and len(data) == 2:
+    pair = isinstance(data, list) and all(
+        isinstance(part, np.ndarray) for part in data
+    )  # not a list of batches
+    if (pair or isinstance(data, tuple)) and len(data) == 2:
         return ArrayBatches(data[0], data[1], max(batch_size, PREDICT_BATCH))
     return _iterable(data, "fit: validation_data")
 
