@@ -175,7 +175,7 @@ def test_a_checkpoint_that_fails_leaves_the_one_before(
     def full(*_: Any) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    monkeypatch.setattr("safetensors.numpy.save", full)
     with pytest.raises(OSError, match="no space left"):
         run(trainer, [1.0], ModelCheckpoint(path))
     assert path.read_bytes() == before and names(tmp_path) == ["best.safetensors"]
