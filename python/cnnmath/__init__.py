@@ -13,7 +13,7 @@ from .machine import build_config, set_num_threads
 from .planner.random import manual_seed
 
 if TYPE_CHECKING:
-    from . import callbacks, data, losses, metrics, optim, regularizers, training
+    from . import callbacks, data, losses, metrics, models, optim, regularizers, training
     from .io import load, save
     from .training import Trainer
 
@@ -33,6 +33,7 @@ __all__ = [
     "losses",
     "manual_seed",
     "metrics",
+    "models",
     "nn",
     "optim",
     "regularizers",
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 # Imported on first use, so that `import cnnmath` stays quick: modules, and names with the module that has them.
-_MODULES = ("callbacks", "data", "losses", "metrics", "optim", "regularizers", "training")
+_MODULES = ("callbacks", "data", "losses", "metrics", "models", "optim", "regularizers", "training")
 _NAMES = {"Trainer": "training", "load": "io", "save": "io"}
 
 
