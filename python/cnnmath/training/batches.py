@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..graph.variable import default_order, logical, physical
+from .weights import sample_weights
 
-Batch = tuple[np.ndarray, np.ndarray]
+Batch = tuple[np.ndarray, ...]  # x, y, and where there are any the weights of the samples
 
 
 class Rows:
@@ -38,14 +39,15 @@ class Rows:
 
 
 class ArrayBatches:
-    """Batches of two arrays.
+    """Batches of two arrays, or three.
 
     Args:
         x, y: the samples and their targets.
         batch_size: rows of a batch; the last one may have fewer.
+        weights: of the samples, (n, ...), or None.
     """
 
-    def __init__(self, x: Any, y: Any, batch_size: int) -> None:
+    def __init__(self, x: Any, y: Any, batch_size: int, weights: Any = None) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"batch_size: expected an int of at least 1, got {batch_size!r}")
         self.x, self.y = Rows(x, "x"), Rows(y, "y")
@@ -56,6 +58,10 @@ class ArrayBatches:
             )
         if len(self.x) == 0:
             raise ValueError("expected at least one sample, got none")
+        parts = [self.x, self.y]
+        if weights is not None:
+            parts.append(Rows(sample_weights(weights, len(self.x)), "sample_weight"))
+        self._parts = parts
 
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
@@ -68,11 +74,12 @@ class ArrayBatches:
         for start in range(0, len(self.x), self.batch_size):
             stop = min(start + self.batch_size, len(self.x))
             which = slice(start, stop) if order is None else order[start:stop]
-            yield self.x.rows(which), self.y.rows(which)
+            yield tuple(part.rows(which) for part in self._parts)
 
 
 class IterableBatches:
-    """Batches that something else makes, such as a loader: anything that gives (x, y) pairs anew for each epoch."""
+    """Batches that something else makes, such as a loader: anything that gives (x, y) or (x, y, weights), anew for
+    each epoch."""
 
     def __init__(self, batches: Iterable[Any]) -> None:
         self._batches = batches
@@ -86,14 +93,14 @@ class IterableBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
-            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
                 raise TypeError(f"expected batches of two arrays (x, y), got {type(batch).__name__}")
-            x, y = map(np.asarray, batch)
+            x, y = map(np.asarray, batch[:2])
             if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
                 raise ValueError(
                     f"expected a batch with one target for each sample, got {x.shape} and {y.shape}"
                 )
-            yield x, y
+            yield (x, y) if len(batch) == 2 else (x, y, sample_weights(batch[2], len(x)))
 
 
 def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -106,12 +113,13 @@ def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(counter=counter, key=key)).permutation(count)
 
 
-def split(x: Any, y: Any, fraction: float) -> tuple[Batch, Batch]:
+def split(arrays: Sequence[Any], fraction: float) -> tuple[Batch, Batch]:
     """(training part, validation part): the last samples are for validation, before any shuffling."""
     if not 0 < fraction < 1:
         raise ValueError(f"validation_split: expected a number between 0 and 1, got {fraction}")
-    x, y = np.asarray(x), np.asarray(y)
-    at = int(len(x) * (1 - fraction))
-    if at == 0 or at == len(x):
-        raise ValueError(f"validation_split: {fraction} of {len(x)} samples leaves one part empty")
-    return (x[:at], y[:at]), (x[at:], y[at:])
+    found = [np.asarray(a) for a in arrays]
+    count = len(found[0])
+    at = int(count * (1 - fraction))
+    if at == 0 or at == count:
+        raise ValueError(f"validation_split: {fraction} of {count} samples leaves one part empty")
+    return tuple(a[:at] for a in found), tuple(a[at:] for a in found)

@@ -20,6 +20,7 @@ from .batches import ArrayBatches, Batch, IterableBatches, Rows, shuffled, split
 from .callbacks import Callbacks, History
 from .interrupt import Interruptible
 from .progress import Progress, level
+from .weights import ClassWeights, check_loss, divided, weighted_loss
 
 PREDICT_BATCH = 256
 
@@ -114,34 +115,39 @@ class Trainer:
         entry, _ = self._find(self._training, np.asarray(x), np.asarray(y))
         return entry.plan
 
-    def _train_step(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Any]:
-        entry, arrays = self._find(self._training, x, y)
+    def _train_step(self, *batch: np.ndarray) -> tuple[float, Any]:
+        entry, arrays = self._find(self._training, *batch)
         with using(self.generator):
             loss, output = entry.form(entry.plan(*arrays))
         return float(loss), output
 
     def _find(
-        self, fn: Callable[..., Any], x: np.ndarray, y: np.ndarray
+        self, fn: Callable[..., Any], x: np.ndarray, y: np.ndarray, *weights: np.ndarray
     ) -> tuple[eager.Entry, list[np.ndarray]]:
-        parts = (self.model, self.optimizer, self.loss, self.regularizers)
-        key: Hashable = (fn.__name__, *parts, bool(self.metrics))
         if y.dtype.kind in "iu":
             y = y.astype(np.int64, copy=False)  # labels come in all integer dtypes; losses take int64
+        if weights:
+            check_loss(self.loss)
+            weights = (divided(self.loss, y, weights[0]),)
+        parts = (self.model, self.optimizer, self.loss, self.regularizers)
+        key: Hashable = (fn.__name__, *parts, bool(self.metrics))
         try:
-            return eager.find(fn, (x, y), {}, key, self._plans)
+            return eager.find(fn, (x, y, *weights), {}, key, self._plans)
         except eager.WrongArray as error:
             raise TypeError(f"Trainer: {error}") from None
 
-    def _objective(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+    def _objective(self, x: Tensor, y: Tensor, *weights: Tensor) -> tuple[Tensor, Any]:
         """(loss of a batch, output of the model)."""
         output = self.model(x)
+        if weights:
+            return weighted_loss(self.loss, output, y, *weights), output
         loss = self.loss(output, y)
         if not isinstance(loss, Tensor) or loss.shape != ():
             raise ValueError(f"Trainer: expected a loss of one number (reduction mean or sum), got {loss!r}")
         return loss, output
 
-    def _training(self, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
-        loss, output = self._objective(x, y)
+    def _training(self, *batch: Tensor) -> tuple[Tensor, Any]:
+        loss, output = self._objective(*batch)
         for regularizer in self.regularizers:
             loss = loss + regularizer(self.model)
         graph = loss.graph
@@ -170,12 +176,14 @@ class Trainer:
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
+        class_weight: Any = None,
+        sample_weight: Any = None,
     ) -> History:
         """Trains for some epochs.
 
         Args:
-            x: samples, (n, ...); or, without `y`, an iterable that gives batches (x, y) anew for each epoch, which then
-                decides on their size and order.
+            x: samples, (n, ...); or, without `y`, an iterable that gives batches (x, y) or (x, y, sample_weight) anew
+                for each epoch, which then decides on their size and order.
             y: targets, (n, ...); integers of any dtype become int64.
             batch_size: samples of a step; the last step of an epoch may have fewer.
             epochs: passes over the data.
@@ -185,8 +193,16 @@ class Trainer:
                 `cnnmath.optim.schedules` is one: it steps at the end of each epoch, OneCycleLR of each step (its
                 `interval` tells).
             validation_split: the part of the data, from its end, that is kept for validation.
-            validation_data: (x, y), or an iterable of batches, for validation after each epoch.
+            validation_data: (x, y), (x, y, sample_weight), or an iterable of batches, for validation after each epoch.
             shuffle: whether each epoch has an order of its own, by the seed and the number of the epoch.
+            class_weight: a dict from class indices to weights s_i of the samples of that class in the loss of training;
+                classes without one have 1. Of targets that are probabilities the likeliest class counts.
+            sample_weight: weights s_i, (n,), or of the shape of the single losses; not together with class_weight.
+                validation_split splits them too.
+
+        With weights, the loss of a batch is 1/D Σ s_i l_i, where D is what the loss divides by without them: the number
+        of its elements (so that all weights times 2 make the loss twice as large), for cross-entropy of class indices
+        with a weight or ignored targets Σ w_t over the others; no 1/D for reduction "sum". Metrics are not weighted.
 
         Returns:
             A History: `history["loss"]` is the mean over each epoch's samples, as the model was when it met them;
@@ -203,9 +219,17 @@ class Trainer:
                 raise ValueError("fit: expected validation_split or validation_data, not both")
             if y is None:
                 raise ValueError("fit: validation_split needs arrays x and y")
-            (x, y), validation_data = split(x, y, validation_split)
-        batches: ArrayBatches | IterableBatches
-        batches = _iterable(x, "fit") if y is None else ArrayBatches(x, y, batch_size)
+            arrays = (x, y) if sample_weight is None else (x, y, sample_weight)
+            for_training, validation_data = split(arrays, validation_split)
+            x, y, sample_weight = (*for_training, None)[:3]
+        if class_weight is not None or sample_weight is not None:
+            check_loss(self.loss)
+        weigh = None
+        if class_weight is not None:
+            if sample_weight is not None:
+                raise ValueError("fit: expected class_weight or sample_weight, not both")
+            weigh = ClassWeights(class_weight)
+        batches = _batches(x, y, batch_size, sample_weight, "fit")
         total = len(batches) if isinstance(batches, ArrayBatches) else batches.count
         validation = None if validation_data is None else _validation(validation_data, batch_size)
         history = History()
@@ -219,7 +243,7 @@ class Trainer:
                 calls("on_epoch_begin", epoch, {})
                 progress = Progress(verbosity, epoch, epochs, total)
                 try:
-                    logs = self._epoch(self._order(batches, shuffle), calls, progress, interrupts)
+                    logs = self._epoch(self._order(batches, shuffle, weigh), calls, progress, interrupts)
                     if validation is not None:
                         logs.update(
                             {f"val_{k}": v for k, v in self._evaluate(validation, interrupts).items()}
@@ -235,11 +259,21 @@ class Trainer:
             calls("on_train_end", logs)
         return history
 
-    def _order(self, batches: ArrayBatches | IterableBatches, shuffle: bool) -> Iterator[Batch]:
+    def _order(
+        self, batches: ArrayBatches | IterableBatches, shuffle: bool, weigh: ClassWeights | None
+    ) -> Iterator[Batch]:
         if isinstance(batches, IterableBatches) or not shuffle:
-            return iter(batches)
-        seed = (self.generator or generator).seed
-        return batches.ordered(shuffled(len(batches.x), seed, self.epochs_done))
+            ordered = iter(batches)
+        else:
+            seed = (self.generator or generator).seed
+            ordered = batches.ordered(shuffled(len(batches.x), seed, self.epochs_done))
+        for batch in ordered:
+            if weigh is None:
+                yield batch
+            elif len(batch) == 3:
+                raise ValueError("fit: class_weight, but the batches have weights already")
+            else:
+                yield *batch, weigh(batch[1])
 
     def _epoch(
         self, batches: Iterator[Batch], calls: Callbacks, progress: Progress, interrupts: Interruptible
@@ -248,10 +282,11 @@ class Trainer:
             metric.reset()
         sum_of_losses, count = 0.0, 0
         begin, end = calls.wants("on_train_batch_begin"), calls.wants("on_train_batch_end")
-        for number, (x, y) in enumerate(batches):
+        for number, batch in enumerate(batches):
+            x, y = batch[:2]
             if begin:
                 calls("on_train_batch_begin", number, {})
-            loss, output = self._train_step(x, y)
+            loss, output = self._train_step(*batch)
             sum_of_losses += loss * len(x)
             count += len(x)
             for metric in self.metrics:
@@ -272,15 +307,17 @@ class Trainer:
 
     # Evaluation.
 
-    def evaluate(self, x: Any, y: Any = None, batch_size: int = PREDICT_BATCH) -> dict[str, Any]:
+    def evaluate(
+        self, x: Any, y: Any = None, batch_size: int = PREDICT_BATCH, *, sample_weight: Any = None
+    ) -> dict[str, Any]:
         """Loss and metrics in evaluation mode, over all samples: {"loss": ..., "accuracy": ...}.
 
         Args:
             x, y: samples and targets; or, without `y`, an iterable of batches (x, y).
             batch_size: samples computed at once.
+            sample_weight: weights of the samples in the loss, as for `fit`.
         """
-        batches = _iterable(x, "evaluate") if y is None else ArrayBatches(x, y, batch_size)
-        return self._evaluate(batches)
+        return self._evaluate(_batches(x, y, batch_size, sample_weight, "evaluate"))
 
     def _evaluate(
         self, batches: ArrayBatches | IterableBatches, interrupts: Interruptible | None = None
@@ -289,8 +326,9 @@ class Trainer:
             metric.reset()
         sum_of_losses, count = 0.0, 0
         with _mode(self.model, False):
-            for x, y in batches:
-                entry, arrays = self._find(self._objective, x, y)
+            for batch in batches:
+                x, y = batch[:2]
+                entry, arrays = self._find(self._objective, *batch)
                 with using(self.generator):
                     loss, output = entry.form(entry.plan(*arrays))
                 sum_of_losses += float(loss) * len(x)
@@ -339,12 +377,21 @@ def _iterable(batches: Any, op: str) -> IterableBatches:
     return IterableBatches(batches)
 
 
+def _batches(x: Any, y: Any, batch_size: int, weights: Any, op: str) -> ArrayBatches | IterableBatches:
+    if y is not None:
+        return ArrayBatches(x, y, batch_size, weights)
+    if weights is not None:
+        raise ValueError(f"{op}: an iterable gives weights as third arrays of its batches, not sample_weight")
+    return _iterable(x, op)
+
+
 def _validation(data: Any, batch_size: int) -> ArrayBatches | IterableBatches:
-    pair = isinstance(data, list) and all(
+    arrays = isinstance(data, list) and all(
         isinstance(part, np.ndarray) for part in data
     )  # not a list of batches
-    if (pair or isinstance(data, tuple)) and len(data) == 2:
-        return ArrayBatches(data[0], data[1], max(batch_size, PREDICT_BATCH))
+    if (arrays or isinstance(data, tuple)) and len(data) in (2, 3):
+        x, y, weights = (*data, None)[:3]
+        return ArrayBatches(x, y, max(batch_size, PREDICT_BATCH), weights)
     return _iterable(data, "fit: validation_data")
 
 
