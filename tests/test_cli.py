@@ -34,7 +34,7 @@ def test_train_reaches_its_accuracy(here: Path, capsys: pytest.CaptureFixture[st
     assert sum(int(row[2]) for row in rows) == round(360 * numbers["test_accuracy"])
     assert len(numbers["history"]["loss"]) == numbers["settings"]["epochs"]
     # The folder is enough to use the model again.
-    model = cli.digits_network()
+    model = cnnmath.models.small_cnn()
     model.load_state_dict(cnnmath.load(run / "model.safetensors"))
     x, y = cnnmath.data.load_digits().split()[1]
     classes = json.loads((run / "classes.json").read_text())
@@ -90,6 +90,16 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
             "argument --threads: expected a whole number from 1 to 1024, got 5000",
         ),
         (["train", "--sede", "1"], "unrecognized arguments: --sede 1"),
+        (["train", "--data", "letters"], "argument --data: invalid choice: 'letters'"),
+        (["train", "--model", "lenet6"], "argument --model: invalid choice: 'lenet6'"),
+        (
+            ["train", "--momentum", "1"],
+            "argument --momentum: expected a number of at least 0 and below 1, got 1",
+        ),
+        (["train", "--l2", "-1"], "argument --l2: expected a number of at least 0, got -1"),
+        (["train", "--nesterov"], "--nesterov needs --optimizer momentum, got adamw"),
+        (["predict", "runs/digits"], "the following arguments are required: IMAGE"),
+        (["summary", "lenet6"], "expected a run folder or one of lenet5, "),
     ],
 )
 def test_wrong_arguments(
@@ -123,7 +133,9 @@ def test_interruption(
     assert not list((here / "runs").iterdir())
 
 
-@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["info", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["train", "--help"], ["info", "--help"], ["predict", "--help"], ["--version"]]
+)
 def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(command)
@@ -131,7 +143,19 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "cnnmath" in out and all(len(line) <= 100 for line in out.splitlines())
     if command[0] == "train":
-        for option in ("--epochs", "--batch-size", "--lr", "--seed", "--threads", "--out"):
+        for option in (
+            "--data",
+            "--model",
+            "--optimizer",
+            "--schedule",
+            "--l2",
+            "--epochs",
+            "--batch-size",
+            "--lr",
+            "--seed",
+            "--threads",
+            "--out",
+        ):
             assert option in out
 
 

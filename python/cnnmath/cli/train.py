@@ -1,0 +1,187 @@
+"""`cnnmath train`: trains a network on a data set and leaves a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from .. import losses, metrics, models, nn, optim, regularizers
+from ..planner.random import manual_seed
+from ..training import Trainer
+from . import datasets, runs
+from .options import real, set_threads, threads, whole
+
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
+SCHEDULES = ("none", "step", "cosine", "onecycle")
+
+
+def add(commands: Any) -> None:
+    command = commands.add_parser(
+        "train",
+        help="train a network",
+        description="Trains a network, by default a small one on the 1,797 handwritten digits that come with the "
+        "package (every fifth one is kept for the test), and writes a run folder: metrics.json, model.safetensors, "
+        "model.json, classes.json, preprocessing.json.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    hidden: Any = argparse.SUPPRESS
+    command.add_argument("--data", choices=datasets.NAMES, default="digits", help="the data set")
+    command.add_argument(
+        "--root",
+        type=Path,
+        default=hidden,
+        metavar="FOLDER",
+        help="where the files of the data set are (default: CNNMATH_DATA)",
+    )
+    command.add_argument(
+        "--model", choices=models.names(), default="small_cnn", metavar="NAME", help=", ".join(models.names())
+    )
+    command.add_argument(
+        "--epochs", type=whole(1), default=15, metavar="N", help="passes over the training images"
+    )
+    command.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="images of a step")
+    command.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw", help="momentum is SGD with it")
+    command.add_argument("--lr", type=real(True), default=0.01, metavar="X", help="the highest learning rate")
+    command.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        default="onecycle",
+        help="of the learning rate; step divides it by 10 after each third of the epochs",
+    )
+    command.add_argument(
+        "--momentum",
+        type=real(False, 1),
+        default=hidden,
+        metavar="X",
+        help="of the optimizer momentum (default: 0.9)",
+    )
+    command.add_argument(
+        "--nesterov", action="store_true", default=hidden, help="Nesterov's form of the momentum"
+    )
+    command.add_argument(
+        "--weight-decay",
+        type=real(False),
+        default=hidden,
+        metavar="X",
+        help="of the optimizer (default: 0.01 for adamw, else 0)",
+    )
+    command.add_argument(
+        "--l2", type=real(False), default=0.0, metavar="X", help="strength of a penalty on squared weights"
+    )
+    command.add_argument(
+        "--seed",
+        type=whole(0, 2**64 - 1),
+        default=0,
+        metavar="N",
+        help="of initial weights, order and dropout",
+    )
+    threads(command)
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=hidden,
+        metavar="FOLDER",
+        help="the run folder, new or empty (default: runs/digits, runs/digits-2, ...)",
+    )
+    command.set_defaults(run=run, error=command.error)
+
+
+def run(options: argparse.Namespace) -> None:
+    if options.optimizer != "momentum":
+        for name in ("momentum", "nesterov"):
+            if hasattr(options, name):
+                options.error(f"--{name} needs --optimizer momentum, got {options.optimizer}")
+    set_threads(options)
+    folder = runs.new_folder(getattr(options, "out", None), options.data)
+    try:
+        _train(options, folder)
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()  # nothing was achieved: leave no trace
+        raise
+
+
+def _train(options: argparse.Namespace, folder: Path) -> None:
+    train, test, names = datasets.read(options.data, getattr(options, "root", None))
+    preprocessing = datasets.preprocessing(options.data, train.images)
+    x, x_test = (preprocessing.normalized(part.images) for part in (train, test))
+    settings: dict[str, Any] = {
+        "name": options.model,
+        "num_classes": len(names),
+        "in_channels": preprocessing.channels,
+        "image_size": [preprocessing.height, preprocessing.width],
+    }
+    manual_seed(options.seed)
+    model = models.create(**settings)
+    optimizer = _optimizer(options, model)
+    penalties = [regularizers.L2(options.l2)] if options.l2 else []
+    trainer = Trainer(model, optimizer, losses.CrossEntropyLoss(), penalties, metrics=["accuracy"])
+    schedule = _schedule(options, optimizer, -(-len(x) // options.batch_size))
+    print(f"Training on {len(x)} images of {len(names)} classes, testing on {len(x_test)}", flush=True)
+    start = time.perf_counter()
+    history = trainer.fit(
+        x, train.target, batch_size=options.batch_size, epochs=options.epochs, callbacks=schedule
+    )
+    seconds = time.perf_counter() - start
+    tested = trainer.evaluate(x_test, test.target)
+    counts = metrics.confusion_matrix(trainer.predict(x_test), test.target, len(names))
+    print(f"\nTest accuracy: {100 * tested['accuracy']:.2f} %  (trained in {seconds:.1f} s)\n")
+    print(runs.table(counts, names))
+
+    # As they were used: every option, those with a default of their optimizer's too.
+    chosen = {
+        key: getattr(options, key)
+        for key in ("model", "epochs", "batch_size", "optimizer", "lr", "schedule", "l2", "seed")
+    }
+    for key in ("momentum", "nesterov", "weight_decay"):
+        if key in optimizer.defaults:
+            chosen[key] = optimizer.defaults[key]
+    numbers = {
+        "test_accuracy": tested["accuracy"],
+        "test_loss": tested["loss"],
+        "train_accuracy": history.history["accuracy"][-1],
+        "train_loss": history.history["loss"][-1],
+        "seconds": seconds,
+        "data": options.data,
+        "settings": chosen,
+        "history": history.history,
+        "confusion_matrix": counts.tolist(),
+    }
+    runs.write(folder, model, settings, preprocessing, names, numbers)
+    print(f"\nWritten to {folder}")
+
+
+def _optimizer(options: argparse.Namespace, model: nn.Module) -> optim.Optimizer:
+    more = {"weight_decay": options.weight_decay} if hasattr(options, "weight_decay") else {}
+    if options.optimizer == "adam":
+        return optim.Adam(model, lr=options.lr, **more)
+    if options.optimizer == "adamw":
+        return optim.AdamW(model, lr=options.lr, **more)
+    if options.optimizer == "sgd":
+        return optim.SGD(model, lr=options.lr, **more)
+    momentum = getattr(options, "momentum", 0.9)
+    return optim.SGD(
+        model, lr=options.lr, momentum=momentum, nesterov=getattr(options, "nesterov", False), **more
+    )
+
+
+def _schedule(options: argparse.Namespace, optimizer: optim.Optimizer, steps_per_epoch: int) -> list[Any]:
+    if options.schedule == "step":
+        return [optim.schedules.StepLR(optimizer, -(-options.epochs // 3))]
+    if options.schedule == "cosine":
+        return [optim.schedules.CosineAnnealingLR(optimizer, options.epochs)]
+    if options.schedule == "onecycle":
+        # A momentum that was asked for stays; Adam's goes the other way than lr.
+        cycle = options.optimizer in ("adam", "adamw")
+        return [
+            optim.schedules.OneCycleLR(
+                optimizer,
+                options.lr,
+                epochs=options.epochs,
+                steps_per_epoch=steps_per_epoch,
+                cycle_momentum=cycle,
+            )
+        ]
+    return []
