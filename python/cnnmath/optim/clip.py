@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from ..graph.ir import Node, Op, Spec, Tensor, apply
+from ..graph.variable import logical
+from ..planner.lowering import Lowering
 
 
 def clip_grad_norm(
@@ -54,3 +58,45 @@ def clip_grad_norm(
         for g in arrays:
             g *= g.dtype.type(factor)
     return norm
+
+
+class _ClipNorm(Op):
+    """Gradients scaled by `clip_grad_norm`, on the program's own memory: the bits of the manual loop.
+
+    Args:
+        max_norm: gives the highest norm, at each run.
+    """
+
+    name = "clip_norm"
+
+    def __init__(self, max_norm: Callable[[], float]) -> None:
+        self._max_norm = max_norm
+
+    def infer(self, *grads: Tensor) -> tuple[Spec, ...]:
+        return tuple(Spec(g.shape, g.dtype, g.order) for g in grads)
+
+    def lower(self, low: Lowering, node: Node) -> None:
+        # In place, but where a gradient is that of two parameters: it would be scaled twice.
+        for g, out in zip(node.inputs, node.outputs):
+            assert g is not None
+            if node.inputs.count(g) > 1 or not low.share(out, g):
+                low.copy(out, g)
+        outs = [t for t in node.outputs if t.size]
+
+        def run(raw: list[np.ndarray]) -> None:
+            views = [
+                logical(np.frombuffer(r, t.dtype, t.size).reshape([t.shape[d] for d in t.order]), t.order)
+                for r, t in zip(raw, outs)
+            ]
+            clip_grad_norm(views, self._max_norm())
+
+        low.python(run, outs)
+
+    def flops(self, node: Node) -> int:
+        return 3 * sum(t.size for t in node.outputs)
+
+
+def clipped(grads: Sequence[Tensor], max_norm: Callable[[], float]) -> Sequence[Tensor]:
+    """Gradients in a graph, scaled as `clip_grad_norm` does it; `max_norm` is asked at each run."""
+    found = apply(_ClipNorm(max_norm), *grads)
+    return found if isinstance(found, tuple) else (found,)

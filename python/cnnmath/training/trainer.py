@@ -10,12 +10,14 @@ import numpy as np
 
 from .. import metrics as known_metrics
 from ..graph.autodiff import differentiate
-from ..graph.ir import Tensor
-from ..nn import Module
-from ..optim import Optimizer
+from ..graph.ir import Tensor, attribute
+from ..nn import Module, Parameter
+from ..optim import Optimizer, clip_grad_norm
+from ..optim.clip import clipped
 from ..planner import eager
 from ..planner.plan import Plan
 from ..planner.random import Generator, generator, using
+from .accumulate import Accumulator
 from .batches import ArrayBatches, Batch, IterableBatches, Rows, shuffled, split
 from .callbacks import Callbacks, History
 from .interrupt import Interruptible
@@ -42,6 +44,12 @@ class Trainer:
         metrics: names ("accuracy", "top5", "mse", "mae") or objects with `name`, `reset()`, `update(output, target)`
             and `compute()`, see `cnnmath.metrics`.
         seed: of dropout and shuffling, instead of `cnnmath.manual_seed`; None for that.
+        clip_norm: the highest norm of all gradients together, see `cnnmath.optim.clip_grad_norm`, whose bits a step
+            has; None for no limit. It may be assigned to at any time.
+        accumulate: how many batches' gradients are averaged for an update, g = Σ_j n_j g_j / Σ_j n_j with n_j samples
+            in batch j: to rounding, a step on one batch of them all, where the loss is a mean over samples and no
+            BatchNorm looks at the batch. `fit` makes the last update of an epoch with the batches that are left.
+            The update is then a program of its own, beside that of the gradients.
 
     Attributes:
         stop_training: set it from a callback to end `fit`: after the epoch, or, from a hook of a step, after the step;
@@ -67,6 +75,8 @@ class Trainer:
         regularizers: Any = (),
         metrics: Any = (),
         seed: int | None = None,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
     ) -> None:
         if not isinstance(model, Module):
             raise TypeError(f"Trainer: expected a Module as model, got {type(model).__name__}")
@@ -95,6 +105,13 @@ class Trainer:
             raise ValueError(f"Trainer: expected metrics of distinct names, got {names[1:]}")
         self.seed = seed
         self.generator = None if seed is None else Generator(seed)
+        if clip_norm is not None and not (isinstance(clip_norm, (int, float, np.number)) and clip_norm >= 0):
+            raise ValueError(f"Trainer: expected clip_norm of at least 0 or None, got {clip_norm!r}")
+        self.clip_norm = clip_norm
+        if isinstance(accumulate, bool) or not isinstance(accumulate, (int, np.integer)) or accumulate < 1:
+            raise ValueError(f"Trainer: expected accumulate to be an int of at least 1, got {accumulate!r}")
+        self.accumulate = int(accumulate)
+        self._pending = Accumulator()
         self.stop_training = False
         self.epochs_done = 0
         self._plans = eager.PlanCache(most=64)
@@ -104,6 +121,8 @@ class Trainer:
     def train_step(self, x: Any, y: Any) -> float:
         """One step on a batch, in the model's present modes: gives its loss, penalties included.
 
+        With accumulate=k every k-th call updates the model.
+
         Args:
             x: the input of the model.
             y: the target, as the loss wants it; integers of any dtype become int64.
@@ -111,15 +130,33 @@ class Trainer:
         return self._train_step(np.asarray(x), np.asarray(y))[0]
 
     def plan(self, x: Any, y: Any) -> Plan:
-        """The plan of a training step on such a batch; `memory` (bytes) and `graph` tell about it. Nothing is run."""
-        entry, _ = self._find(self._training, np.asarray(x), np.asarray(y))
+        """The plan of a training step on such a batch; `memory` (bytes) and `graph` tell about it. Nothing is run.
+
+        With accumulate > 1 it ends with the gradients.
+        """
+        step = self._training if self.accumulate == 1 else self._gradients
+        entry, _ = self._find(step, np.asarray(x), np.asarray(y))
         return entry.plan
 
     def _train_step(self, *batch: np.ndarray) -> tuple[float, Any]:
-        entry, arrays = self._find(self._training, *batch)
+        entry, arrays = self._find(self._training if self.accumulate == 1 else self._gradients, *batch)
         with using(self.generator):
-            loss, output = entry.form(entry.plan(*arrays))
+            loss, output, *grads = entry.form(entry.plan(*arrays))
+        if self.accumulate > 1:
+            self._pending.add(self._trainable(), grads[0], len(batch[0]))
+            if self._pending.batches >= self.accumulate:
+                self._update()
         return float(loss), output
+
+    def _update(self) -> None:
+        """The update by the gradients of the batches since the last one."""
+        grads = self._pending.take()
+        if grads and self.clip_norm is not None:
+            clip_grad_norm(grads.values(), self.clip_norm)
+        self.optimizer.step(grads)
+
+    def _trainable(self) -> list[Parameter]:
+        return [p for p in self.model.parameters() if p.trainable]
 
     def _find(
         self, fn: Callable[..., Any], x: np.ndarray, y: np.ndarray, *weights: np.ndarray
@@ -130,7 +167,7 @@ class Trainer:
             check_loss(self.loss)
             weights = (divided(self.loss, y, weights[0]),)
         parts = (self.model, self.optimizer, self.loss, self.regularizers)
-        key: Hashable = (fn.__name__, *parts, bool(self.metrics))
+        key: Hashable = (fn.__name__, *parts, bool(self.metrics), self.clip_norm is None)
         try:
             return eager.find(fn, (x, y, *weights), {}, key, self._plans)
         except eager.WrongArray as error:
@@ -146,7 +183,8 @@ class Trainer:
             raise ValueError(f"Trainer: expected a loss of one number (reduction mean or sum), got {loss!r}")
         return loss, output
 
-    def _training(self, *batch: Tensor) -> tuple[Tensor, Any]:
+    def _gradients(self, *batch: Tensor) -> tuple[Tensor, Any, tuple[Tensor, ...]]:
+        """(loss of a batch with penalties, output for the metrics, gradients of the trainable parameters)."""
         loss, output = self._objective(*batch)
         for regularizer in self.regularizers:
             loss = loss + regularizer(self.model)
@@ -155,13 +193,19 @@ class Trainer:
             module
         ) in self.model.modules():  # also those that the trace did not visit: their parameters may be frozen
             graph.depend(module)
-        params = [p for p in self.model.parameters() if p.trainable]
-        targets = [graph.variable(p) for p in params]
+        targets = [graph.variable(p) for p in self._trainable()]
         found = differentiate(graph, [loss], [graph.constant(1.0, loss.dtype)], targets)
         zeros = (np.zeros(t.shape, t.dtype) for t in targets)
-        grads = {p: graph.constant(z) if g is None else g for p, g, z in zip(params, found, zeros)}
-        self.optimizer.update(graph, grads)
-        return loss, output if self.metrics else None
+        grads = tuple(graph.constant(z) if g is None else g for g, z in zip(found, zeros))
+        return loss, output if self.metrics else None, grads
+
+    def _training(self, *batch: Tensor) -> tuple[Tensor, Any]:
+        """A step on a batch, with the update of the parameters."""
+        loss, output, grads = self._gradients(*batch)
+        if self.clip_norm is not None and grads:
+            grads = tuple(clipped(grads, attribute(self, "clip_norm").read))
+        self.optimizer.update(loss.graph, dict(zip(self._trainable(), grads)))
+        return loss, output
 
     # Training.
 
@@ -236,6 +280,7 @@ class Trainer:
         several = isinstance(callbacks, Iterable)
         calls = Callbacks([*(callbacks if several else (callbacks,)), history], self)
         self.stop_training = False
+        self._pending.clear()  # of steps that an error ended
         with _mode(self.model, True), Interruptible() as interrupts:
             calls("on_train_begin", {})
             logs: dict[str, Any] = {}
@@ -298,6 +343,8 @@ class Trainer:
             interrupts.check()
             if self.stop_training:
                 break
+        if self._pending.batches:
+            self._update()
         if count == 0:
             raise ValueError("fit: the data gave no samples; an iterable must start anew for each epoch")
         return self._logs(sum_of_losses / count)
