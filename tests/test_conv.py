@@ -276,3 +276,19 @@ def test_wrong_types() -> None:
         F.conv2d(x, w, stride=1.5)
     with pytest.raises(TypeError, match="conv2d: groups expects an int, got 'a'"):
         F.conv2d(x, w, groups="a")
+
+
+@pytest.mark.parametrize("huge", [1 << 31, 1 << 62, 1 << 63])
+def test_huge_numbers(huge: int, rng: np.random.Generator) -> None:
+    """A stride beyond the image is one step, a single tap has no distance, a border beyond memory is an error."""
+    x, w = rng.normal(0, 1, (1, 2, 4, 5)), rng.normal(0, 1, (3, 2, 1, 1))
+    y, pullback = cnnmath.vjp(lambda x, w: F.conv2d(x, w, stride=huge, dilation=huge), x, w)
+    same, same_pullback = cnnmath.vjp(lambda x, w: F.conv2d(x, w, stride=5), x, w)
+    assert np.array_equal(y, same) and y.shape == (1, 3, 1, 1)
+    for g, expected in zip(pullback(np.ones_like(y)), same_pullback(np.ones_like(y))):
+        assert np.array_equal(g, expected)
+    for batch in (0, 1):
+        with pytest.raises(
+            ValueError, match=r"conv2d: with padding .* more bytes than a process can address"
+        ):
+            F.conv2d(x[:batch], w, padding=huge, stride=huge)

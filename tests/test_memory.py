@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,3 +121,39 @@ def test_arenas_are_shared_by_plans() -> None:
         eager.call(fn, (np.zeros(1000 * n),), {}, fn)
     assert len(plans._arenas._idle) <= 4
     assert all(isinstance(a, _core.Arena) for a in plans._arenas._idle)
+
+
+@given(call_lists())
+def test_separate_buffers_share_nothing(calls: list[Call]) -> None:
+    """The layout under AddressSanitizer: all buffers apart, whenever they live."""
+    zones = memory.separate(calls)
+    assert sorted(zones) == sorted((b.offset, b.nbytes) for b in arena_buffers(calls))
+    for (first, nbytes), (second, _) in itertools.pairwise(zones):
+        assert first % memory.ALIGNMENT == 0 and first + nbytes + memory.FENCE <= second
+
+
+def test_a_fence_is_a_part_of_its_arena() -> None:
+    arena = _core.Arena(256)
+    arena.fence([(0, 64), (128, 128)])
+    for zone in ((0, 257), (257, 0), (192, 65)):
+        with pytest.raises(ValueError, match="the zone leaves the arena"):
+            arena.fence([zone])
+    with pytest.raises(TypeError):
+        arena.fence([(-1, 0)])
+
+
+@pytest.mark.skipif(not _core.sanitized, reason="needs a build with AddressSanitizer")
+def test_a_kernel_that_leaves_its_buffer_is_reported(run_python: Callable[..., Any]) -> None:
+    done = run_python(
+        """
+import numpy as np
+from cnnmath import _core
+arena = _core.Arena(4096)
+arena.fence([(0, 64), (2048, 64)])
+program = _core.Program(1)
+program.add(_core.find_kernel("copy_bytes", ""), [65], [(0, 0), (0, 2048)], (-1, 0))
+program.run([arena])
+""",
+        check=False,
+    )
+    assert done.returncode != 0 and "use-after-poison" in done.stderr

@@ -8,6 +8,7 @@
 #include "core/arena.h"
 #include "core/isa.h"
 #include "core/parallel.h"
+#include "core/sanitize.h"
 #include "program/program.h"
 
 namespace py = pybind11;
@@ -102,7 +103,11 @@ void bind_program(py::module_& m) {
               throw py::value_error("the view leaves the arena");
             return py::array(dtype, shape, arena.data() + offset, self);
           },
-          py::arg("offset"), py::arg("shape"), py::arg("dtype"));
+          py::arg("offset"), py::arg("shape"), py::arg("dtype"))
+      .def("fence", &Arena::fence, py::arg("zones"),
+           "Under AddressSanitizer: of this memory only these (offset, nbytes) may be touched.");
+
+  m.attr("sanitized") = cnnmath::sanitized;
 
   py::class_<Program>(m, "Program", "A list of kernel calls on (slot, offset).")
       .def(py::init<int>(), py::arg("slots"))

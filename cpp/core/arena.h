@@ -1,6 +1,8 @@
 // Aligned memory for programs: arenas shared by all plans, and the buffers that parameters own.
 #pragma once
 #include <cstddef>
+#include <utility>
+#include <vector>
 
 namespace cnnmath {
 
@@ -15,9 +17,14 @@ class Arena {
   char* data() const { return data_; }
   std::size_t size() const { return size_; }
 
+  // Under AddressSanitizer: of this block, only these (offset, bytes) may be touched, and hold nothing yet.
+  // Does nothing in other builds.
+  void fence(const std::vector<std::pair<std::size_t, std::size_t>>& zones);
+
  private:
   char* data_;
   std::size_t size_;
+  std::size_t rounded_;
 };
 
 }  // namespace cnnmath

@@ -7,6 +7,7 @@
 
 #include "core/arena.h"
 #include "core/parallel.h"
+#include "core/sanitize.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -159,6 +160,10 @@ void Program::run(void* const* slots, int threads) const {
 void Program::run_task(const Step& step, int64_t index, const RunState& state, void* scratch) const {
   const Call& call = calls_[step.call];
   void* const* args = state.args.data() + call.first_arg;
+  if constexpr (sanitized) {  // scratch as large as this kernel asked for, and nothing in it
+    forbid(scratch, state.stride);
+    allow_uninitialised(scratch, static_cast<std::size_t>(call.kernel->scratch(call.params.data())));
+  }
   call.kernel->run(Task{call.params.data(), args, args[call.num_args], scratch, step.phase, index});
 }
 

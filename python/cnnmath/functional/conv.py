@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
-from ..graph.ir import Node, Op, Shape, Spec, Tensor, apply, as_tensor
+from ..graph.ir import LARGEST, Node, Op, Shape, Spec, Tensor, apply, as_tensor
 from ..planner.eager import function
 from ..planner.lowering import Lowering
 from ._checks import floating
@@ -202,6 +202,7 @@ def conv2d(
     kernel = (w.shape[2], w.shape[3])
     geometry = _geometry(stride, padding, dilation, groups, kernel)
     _check(x.shape, w.shape, None if b is None else b.shape, geometry)
+    geometry = _bounded(x, kernel, geometry)
     images = x if x.ndim == 4 else apply(reshape_op, x, shape=(1, *x.shape))
     y = apply(conv2d_op, in_order(images, IMAGES), in_order(w, WEIGHTS), b, geometry=geometry)
     return y if x.ndim == 4 else apply(reshape_op, y, shape=y.shape[1:])
@@ -229,6 +230,23 @@ def _geometry(stride: Any, padding: Any, dilation: Any, groups: Any, kernel: Pai
         vertical, horizontal = _pair("padding", padding, 0)
         border = (horizontal, horizontal, vertical, vertical)
     return Geometry(steps, border, apart, groups.__index__())
+
+
+def _bounded(x: Tensor, kernel: Pair, g: Geometry) -> Geometry:
+    """The same convolution in numbers of the size of the padded image, which must be one that memory could hold.
+
+    A stride beyond the last step, or a dilation of a single tap, may be any number.
+    """
+    left, right, top, bottom = g.padding
+    padded = (x.shape[-2] + top + bottom, x.shape[-1] + left + right)
+    if prod(padded) * prod(max(n, 1) for n in x.shape[:-2]) * x.dtype.itemsize > LARGEST:
+        raise ValueError(
+            f"conv2d: with padding {g.padding} the input {x.shape} would have more bytes than a process can address"
+        )
+    apart = tuple(d if k > 1 else 1 for d, k in zip(g.dilation, kernel))
+    spans = [n - d * (k - 1) for n, d, k in zip(padded, apart, kernel)]
+    steps = tuple(min(s, span) for s, span in zip(g.stride, spans))
+    return Geometry((steps[0], steps[1]), g.padding, (apart[0], apart[1]), g.groups)
 
 
 def _pair(name: str, value: Any, least: int) -> Pair:

@@ -172,6 +172,9 @@ class Lowering:
         if fields:
             raise TypeError(f"kernel {name}: unknown fields {sorted(fields)}, it has {names}")
         places = [self._resolve(a) for a in args]
+        if not all(-(2**63) <= value < 2**63 for value in params):
+            wrong = next(value for value in params if not -(2**63) <= value < 2**63)
+            raise ValueError(f"{self.graph.nodes[self._at].op.name}: no number may be as large as {wrong}")
         nbytes = kernel.workspace(params)
         self.calls.append(Call(kernel, params, places, Buffer(nbytes) if nbytes else None))
 

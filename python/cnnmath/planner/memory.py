@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from .lowering import ARENA, Buffer, Call
 
 ALIGNMENT = 64
+FENCE = 1 << 16  # bytes between separate buffers
 
 
 def lifetimes(calls: Sequence[Call]) -> list[Buffer]:
@@ -53,6 +54,19 @@ def assign(calls: Sequence[Call]) -> int:
             at -= 1
         placed.insert(at, buffer)
     return total
+
+
+def separate(calls: Sequence[Call]) -> list[tuple[int, int]]:
+    """Gives every arena buffer memory of its own, far from the others; returns (offset, nbytes) of each.
+
+    For a build with AddressSanitizer, which then sees a kernel leave its buffer (see `Arena.fence`).
+    """
+    zones, end = [], 0
+    for buffer in lifetimes(calls):
+        buffer.offset = end
+        zones.append((end, buffer.nbytes))
+        end += _round_up(buffer.nbytes) + FENCE
+    return zones
 
 
 def _round_up(nbytes: int) -> int:

@@ -57,6 +57,10 @@ class Plan:
         self.graph = graph
         low = lower(graph)
         self.arena_bytes = memory.assign(low.calls)
+        self._zones: list[tuple[int, int]] = []
+        if _core.sanitized:
+            self._zones = memory.separate(low.calls)
+            self.arena_bytes = sum(self._zones[-1]) if self._zones else 0
         self._cells = low.cells
         self._cell_template = np.zeros(max(low.num_cells, 1))
         for first, _, cell in low.cells:
@@ -72,10 +76,10 @@ class Plan:
     def _bind_slots(self, low: Lowering) -> None:
         graph = self.graph
         self._fixed: list[Any] = [None] * len(low.slots)  # what is the same in every run
-        self._variable_slots: list[tuple[int, Variable]] = []
+        self._variable_slots: list[tuple[int, Variable, Tensor]] = []
         slot_of = {t: i for i, t in enumerate(low.slots) if isinstance(t, Tensor)}
         for variable, t in graph.variables.items():
-            self._variable_slots.append((slot_of[t], variable))
+            self._variable_slots.append((slot_of[t], variable, t))
         for t, array in graph.constants.items():
             self._fixed[slot_of[t]] = array
         self._input_slots = [slot_of[t] for t in graph.inputs]
@@ -114,7 +118,11 @@ class Plan:
                 if not np.shares_memory(bound, array):
                     written_back.append((array, bound, t))
             slots[slot] = bound
-        for slot, variable in self._variable_slots:
+        for slot, variable, t in self._variable_slots:
+            if variable.shape != t.shape or variable.dtype != t.dtype:
+                raise RuntimeError(
+                    f"{t!r} has become {variable.dtype}{list(variable.shape)} since this was traced: trace it again"
+                )
             slots[slot] = variable.physical
         results = []
         for slot, t, fresh in self._output_slots:
@@ -130,6 +138,8 @@ class Plan:
         arena = _arenas.take(self.arena_bytes)
         slots[ARENA] = arena
         try:
+            if _core.sanitized:
+                arena.fence(self._zones)
             for segment in self._segments:
                 segment(slots) if callable(segment) else segment.run(slots)
         finally:
