@@ -1,8 +1,19 @@
-"""Data sets: handwritten digits inside the package, readers for MNIST, Fashion-MNIST and CIFAR-10."""
+"""Data sets: handwritten digits inside the package, MNIST, Fashion-MNIST, CIFAR-10, folders of images; batches."""
 
 from .cifar import cifar10
 from .digits import load_digits
+from .files import ImageFolder, read_image
 from .idx import fashion_mnist, mnist
 from .images import Images
+from .loader import DataLoader
 
-__all__ = ["Images", "cifar10", "fashion_mnist", "load_digits", "mnist"]
+__all__ = [
+    "DataLoader",
+    "ImageFolder",
+    "Images",
+    "cifar10",
+    "fashion_mnist",
+    "load_digits",
+    "mnist",
+    "read_image",
+]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,3 +63,76 @@ def _converted(image_module: Any, image: Any, channels: int) -> Any:
         black = image_module.new("RGBA", image.size, (0, 0, 0, 255))
         image = image_module.alpha_composite(black, image)
     return image.convert("L" if channels == 1 else "RGB")
+
+
+_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class ImageFolder:
+    """Image files in one folder for each class, `root/cat/1.png`, `root/dog/a/2.jpg`; read when they are asked for.
+
+    Give it to a `DataLoader`, or `load()` all of it. It needs Pillow, the extra `images`.
+
+    Args:
+        root: the folder of the classes' folders. Their names in alphabetical order are the classes.
+        transform: a function of the image, an array (channels, height, width) of 0 to 1, that gives another one.
+        size: the side or (height, width) that all images are resized to; None keeps their own.
+        channels: 3 for colours, 1 for grey.
+
+    Attributes:
+        classes: the names of the classes.
+        class_to_idx: the number of each class.
+        samples: (path, class) of each image; `targets` has the classes alone.
+
+    Raises FileNotFoundError where there is no folder of a class, or none of its images.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        transform: Callable[[np.ndarray], np.ndarray] | None = None,
+        *,
+        size: int | tuple[int, int] | None = None,
+        channels: int = 3,
+    ) -> None:
+        where = Path(root).expanduser()
+        if not where.is_dir():
+            raise FileNotFoundError(f"ImageFolder: the folder {where} does not exist")
+        self.root = where
+        self.transform = transform
+        self.size = (size, size) if isinstance(size, int) else size
+        self.channels = channels
+        self.classes = sorted(p.name for p in where.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if not self.classes:
+            raise FileNotFoundError(f"ImageFolder: {where} has no folders, one for each class")
+        self.class_to_idx = {name: i for i, name in enumerate(self.classes)}
+        self.samples: list[tuple[Path, int]] = []
+        for name, number in self.class_to_idx.items():
+            paths = sorted(
+                p for p in (where / name).rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file()
+            )
+            if not paths:
+                raise FileNotFoundError(f"ImageFolder: {where / name} has no images ({', '.join(_SUFFIXES)})")
+            self.samples += [(path, number) for path in paths]
+
+    @property
+    def targets(self) -> list[int]:
+        return [number for _, number in self.samples]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        """(image, class): float32, (channels, height, width)."""
+        path, number = self.samples[index]
+        image = read_image(path, self.channels, self.size)
+        return (image if self.transform is None else self.transform(image)), number
+
+    def load(self) -> tuple[np.ndarray, np.ndarray]:
+        """All images, (n, channels, height, width), and their classes, int64 (n,)."""
+        from .loader import stacked
+
+        return stacked([self[i] for i in range(len(self))])
+
+    def __repr__(self) -> str:
+        return f"ImageFolder({self.root}, {len(self)} images, {len(self.classes)} classes)"

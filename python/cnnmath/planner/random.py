@@ -78,3 +78,13 @@ def using(own: Generator | None) -> Iterator[None]:
 def manual_seed(seed: int) -> None:
     """Seeds initial weights, dropout, shuffling and augmentation of this process."""
     generator.manual_seed(seed)
+
+
+def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the samples in an epoch: a permutation that depends on the seed and the epoch alone.
+
+    The counter's last word keeps this stream apart from those of initial weights and dropout under the same key.
+    """
+    key = np.array([seed & (2**64 - 1), epoch], np.uint64)
+    counter = np.array([0, 0, 0, 1], np.uint64)
+    return np.random.Generator(np.random.Philox(counter=counter, key=key)).permutation(count)

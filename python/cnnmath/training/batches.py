@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..graph.variable import default_order, logical, physical
+from ..planner.random import shuffled as shuffled
 from .weights import sample_weights
 
 Batch = tuple[np.ndarray, ...]  # x, y, and where there are any the weights of the samples
@@ -101,16 +102,6 @@ class IterableBatches:
                     f"expected a batch with one target for each sample, got {x.shape} and {y.shape}"
                 )
             yield (x, y) if len(batch) == 2 else (x, y, sample_weights(batch[2], len(x)))
-
-
-def shuffled(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of the samples in an epoch: a permutation that depends on the seed and the epoch alone.
-
-    The counter's last word keeps this stream apart from those of initial weights and dropout under the same key.
-    """
-    key = np.array([seed & (2**64 - 1), epoch], np.uint64)
-    counter = np.array([0, 0, 0, 1], np.uint64)
-    return np.random.Generator(np.random.Philox(counter=counter, key=key)).permutation(count)
 
 
 def split(arrays: Sequence[Any], fraction: float) -> tuple[Batch, Batch]:
