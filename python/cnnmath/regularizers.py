@@ -8,7 +8,10 @@ shifts of BatchNorm. `params` chooses others: a list of names and Parameters, or
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from .functional.reductions import sum_abs, sum_squares
 from .graph.ir import Cell, Tensor, as_tensor, current_graph
@@ -44,6 +47,8 @@ class _Penalty:
                 )
 
     def _strength(self) -> float:
+        if not isinstance(self.strength, (Real, np.ndarray)):
+            raise TypeError(f"{type(self).__name__}: strength expects a number, got {self.strength!r}")
         if not self.strength >= 0:
             raise ValueError(
                 f"{type(self).__name__}: strength expects a number not below 0, got {self.strength}"

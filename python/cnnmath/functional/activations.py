@@ -80,11 +80,12 @@ tanh_op = _Activation("tanh", tanh_grad, cost=20)
 
 
 @function
-def relu(input: Any) -> Any:
+def relu(input: Any, inplace: bool = False) -> Any:
     """Rectified linear unit, y = max(x, 0), element by element; NaN stays NaN.
 
     Args:
         input: x, float32 or float64, any shape.
+        inplace: accepted for PyTorch's sake, without effect.
 
     Returns:
         An array of the shape and dtype of `input`. Raises TypeError for other dtypes.
@@ -97,12 +98,13 @@ def relu(input: Any) -> Any:
 
 
 @function
-def leaky_relu(input: Any, negative_slope: CellLike = 0.01) -> Any:
+def leaky_relu(input: Any, negative_slope: CellLike = 0.01, inplace: bool = False) -> Any:
     """Leaky rectified linear unit, y = x where x > 0, else negative_slope · x.
 
     Args:
         input: x, float32 or float64, any shape.
         negative_slope: the slope below 0.
+        inplace: accepted for PyTorch's sake, without effect.
 
     Returns:
         An array of the shape and dtype of `input`. Raises TypeError for other dtypes.

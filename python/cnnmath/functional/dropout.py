@@ -65,19 +65,20 @@ dropout_op = _Dropout()
 dropout_grad = _DropoutGrad()
 
 
-def dropout(x: Any, p: CellLike = 0.5, training: bool = True) -> Any:
+def dropout(input: Any, p: CellLike = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """Sets each number to zero with probability p and multiplies the others by 1 / (1 - p).
 
     The random numbers depend on the seed (`cnnmath.manual_seed`), the number of the run, the op and the position of
     the element, not on the number of threads.
 
     Args:
-        x: an array of float32 or float64, any shape.
+        input: x, an array of float32 or float64, any shape.
         p: the probability, 0 to 1.
         training: False gives x as it is.
+        inplace: accepted for PyTorch's sake, without effect.
 
     Returns:
-        An array of the shape and dtype of `x`. Raises ValueError for another p, TypeError for other dtypes.
+        An array of the shape and dtype of `input`. Raises ValueError for another p, TypeError for other dtypes.
 
     >>> import numpy as np, cnnmath
     >>> sorted(set(cnnmath.functional.dropout(np.ones(100), 0.75).tolist()))
@@ -90,7 +91,7 @@ def dropout(x: Any, p: CellLike = 0.5, training: bool = True) -> Any:
             raise TypeError(f"dropout: p expects a number, got {p!r}") from None
         if not 0 <= p <= 1:
             raise ValueError(f"dropout: p expects a probability between 0 and 1, got {p}")
-    return _dropout(x, p, bool(operator.truth(training)))
+    return _dropout(input, p, bool(operator.truth(training)))
 
 
 @function

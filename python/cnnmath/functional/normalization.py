@@ -166,7 +166,7 @@ def _check(x: Tensor, channels: dict[str, Tensor | None], training: bool) -> Non
 
 @function
 def batch_norm(
-    x: Any,
+    input: Any,
     running_mean: Any,
     running_var: Any,
     weight: Any = None,
@@ -182,15 +182,15 @@ def batch_norm(
     divisor n - 1. In evaluation mean and var are the running arrays.
 
     Args:
-        x: float32 or float64, (N, C) or (N, C, ...).
+        input: x, float32 or float64, (N, C) or (N, C, ...).
         running_mean, running_var: (C,), or None in training.
         weight, bias: (C,), or None for 1 and 0.
         training: whether the statistics of the batch are used.
         momentum, eps: numbers.
 
     Returns:
-        An array of the shape and dtype of `x`. Raises ValueError for shapes that do not fit and for a single value per
-        channel in training, TypeError for other or different dtypes.
+        An array of the shape and dtype of `input`. Raises ValueError for shapes that do not fit and for a single value
+        per channel in training, TypeError for other or different dtypes.
 
     >>> import numpy as np, cnnmath
     >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
@@ -199,7 +199,7 @@ def batch_norm(
     """
     found = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     channels = {name: None if t is None else as_tensor(t) for name, t in found.items()}
-    x = as_tensor(x)
+    x = as_tensor(input)
     floating("batch_norm", x=x, **channels)
     shape = x.shape
     if shape == (0,):  # PyTorch takes an empty array of one dim, too

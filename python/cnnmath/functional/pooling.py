@@ -298,7 +298,7 @@ def _image(op: str, x: Any) -> Tensor:
 
 
 def max_pool2d(
-    x: Any,
+    input: Any,
     kernel_size: IntOrPair,
     stride: IntOrPair | None = None,
     padding: IntOrPair = 0,
@@ -311,7 +311,7 @@ def max_pool2d(
     Places outside of the image do not take part. Of equal maxima the first counts; a NaN beats every number.
 
     Args:
-        x: float32 or float64, (N, C, H, W) or (C, H, W).
+        input: x, float32 or float64, (N, C, H, W) or (C, H, W).
         kernel_size, stride, padding, dilation: an int, or (height, width). The stride is the kernel size by default;
             the padding is at most half of the kernel size.
         ceil_mode: the number of windows is rounded up instead of down.
@@ -326,7 +326,7 @@ def max_pool2d(
     [[[5.0, 7.0], [13.0, 15.0]]]
     """
     windows = _windows("max_pool2d", kernel_size, stride, padding, dilation)
-    return _max_pool2d(x, windows, bool(ceil_mode), bool(return_indices))
+    return _max_pool2d(input, windows, bool(ceil_mode), bool(return_indices))
 
 
 @function
@@ -336,7 +336,7 @@ def _max_pool2d(x: Any, windows: tuple[Pair, Pair, Pair, Pair], ceil_mode: bool,
 
 
 def avg_pool2d(
-    x: Any,
+    input: Any,
     kernel_size: IntOrPair,
     stride: IntOrPair | None = None,
     padding: IntOrPair = 0,
@@ -347,7 +347,7 @@ def avg_pool2d(
     """Mean over windows: y[n, c, i, j] = sum over k, l of x[n, c, i*s - p + k, j*s - p + l] / D.
 
     Args:
-        x: float32 or float64, (N, C, H, W) or (C, H, W).
+        input: x, float32 or float64, (N, C, H, W) or (C, H, W).
         kernel_size, stride, padding, ceil_mode: as for max_pool2d; the padding counts as zeros.
         count_include_pad: D is the number of places in the window, those in the padding included; otherwise only
             those in the image.
@@ -367,7 +367,7 @@ def avg_pool2d(
         divisor = _int("avg_pool2d", "divisor_override", divisor_override)
         if divisor == 0:
             raise ValueError("avg_pool2d: divisor_override must not be zero")
-    return _avg_pool2d(x, windows, bool(ceil_mode), bool(count_include_pad), divisor)
+    return _avg_pool2d(input, windows, bool(ceil_mode), bool(count_include_pad), divisor)
 
 
 @function
@@ -379,11 +379,11 @@ def _avg_pool2d(
     return _avg_pool(x, geometry._replace(include_pad=include_pad, divisor=divisor))
 
 
-def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None] | None) -> Any:
+def adaptive_avg_pool2d(input: Any, output_size: int | Sequence[int | None] | None) -> Any:
     """Mean over windows that cut the image into a given number of parts; `output_size=1` is global average pooling.
 
     Args:
-        x: float32 or float64, (N, C, H, W) or (C, H, W).
+        input: x, float32 or float64, (N, C, H, W) or (C, H, W).
         output_size: (OH, OW), or an int for both; None stands for the size of x.
 
     Returns:
@@ -394,7 +394,7 @@ def adaptive_avg_pool2d(x: Any, output_size: int | Sequence[int | None] | None) 
     >>> cnnmath.functional.adaptive_avg_pool2d(np.arange(6.0).reshape(1, 2, 3), (1, 2)).tolist()
     [[[2.0, 3.0]]]
     """
-    return _adaptive_avg_pool2d(x, _output_size("adaptive_avg_pool2d", output_size))
+    return _adaptive_avg_pool2d(input, _output_size("adaptive_avg_pool2d", output_size))
 
 
 @function
@@ -404,12 +404,12 @@ def _adaptive_avg_pool2d(x: Any, size: tuple[int | None, int | None]) -> Any:
 
 
 def adaptive_max_pool2d(
-    x: Any, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+    input: Any, output_size: int | Sequence[int | None] | None, return_indices: bool = False
 ) -> Any:
     """Maximum over windows that cut the image into a given number of parts.
 
     Args:
-        x: float32 or float64, (N, C, H, W) or (C, H, W).
+        input: x, float32 or float64, (N, C, H, W) or (C, H, W).
         output_size: (OH, OW), or an int for both; None stands for the size of x.
         return_indices: gives `(y, indices)`, where indices (int64) are the positions h*W + w of the maxima.
 
@@ -421,7 +421,7 @@ def adaptive_max_pool2d(
     >>> cnnmath.functional.adaptive_max_pool2d(np.arange(6.0).reshape(1, 2, 3), (1, 2)).tolist()
     [[[4.0, 5.0]]]
     """
-    return _adaptive_max_pool2d(x, _output_size("adaptive_max_pool2d", output_size), bool(return_indices))
+    return _adaptive_max_pool2d(input, _output_size("adaptive_max_pool2d", output_size), bool(return_indices))
 
 
 @function

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from .. import functional as F
 from ..graph.ir import Cell
@@ -26,6 +29,8 @@ class Dropout(Module):
         self._probability()
 
     def _probability(self) -> float:
+        if not isinstance(self.p, (Real, np.ndarray)):
+            raise TypeError(f"Dropout: p expects a number, got {self.p!r}")
         if not 0 <= self.p <= 1:
             raise ValueError(f"Dropout: p expects a probability, between 0 and 1, got {self.p}")
         return float(self.p)
