@@ -102,6 +102,21 @@ def test_nan_spreads_and_nothing_trainable_is_no_error(rng: np.random.Generator)
     assert np.isnan(model[6].weight.numpy()).all()
 
 
+def test_long_gradients(rng: np.random.Generator) -> None:
+    """More than one block, in orders of memory other than row-major, with gaps, and empty."""
+    arrays = [
+        rng.standard_normal((5, 7, 31, 47)).astype(np.float32).transpose(3, 0, 2, 1),
+        rng.standard_normal((200, 300))[::2, ::3],
+        np.zeros((0, 3)),
+        np.array(2.0),
+    ]
+    want = np.sqrt(sum(np.sum(a.astype(np.float64) ** 2) for a in arrays))
+    before = [a.copy() for a in arrays]
+    assert optim.clip_grad_norm(arrays, 1.0) == pytest.approx(want, rel=1e-13)
+    for a, b in zip(arrays, before):
+        np.testing.assert_allclose(a, b / want, rtol=1e-5)
+
+
 # Accumulation.
 
 
