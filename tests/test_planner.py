@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -353,3 +354,12 @@ def test_a_plan_refuses_a_variable_that_has_been_cast() -> None:
 def test_numbers_beyond_64_bits_are_refused() -> None:
     with pytest.raises(ValueError, match="max_pool2d: no number may be as large as 9223372036854775808"):
         F.max_pool2d(np.ones((1, 1, 4, 4)), 2, stride=1 << 63)
+
+
+def test_any_callable_may_be_read_at_each_run() -> None:
+    """One without a name, too."""
+    values = iter([0.5, 0.25])
+    slope = functools.partial(next, values)
+    x = np.array([-1.0, 2.0])
+    assert F.leaky_relu(x, slope).tolist() == [-0.5, 2.0]
+    assert F.leaky_relu(x, slope).tolist() == [-0.25, 2.0]

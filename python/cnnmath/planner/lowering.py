@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..graph.ir import Cell, Graph, Node, Tensor
+from ..graph.ir import Cell, Graph, Node, Tensor, random_key
 
 KERNEL_DTYPES = {
     "float32": "f32",
@@ -196,7 +196,7 @@ class Lowering:
     def cell(self, cell: Cell) -> Place:
         """The place of a run-time scalar: a double, or consecutive uint64 for a key."""
         if id(cell) not in self._cell_places:
-            count = 2 if cell.read.__name__ == "random_key" else 1
+            count = 2 if cell.read is random_key else 1
             self.cells.append((self._num_cells, count, cell))
             self._cell_places[id(cell)] = Place(Buffer(8 * count, CELLS), 8 * self._num_cells)
             self._num_cells += count
