@@ -150,12 +150,16 @@ def test_evaluate(digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_folders_that_are_no_runs(here: Path, digits_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "empty").mkdir()
-    damaged, other = here / "damaged", here / "other"
-    for copy in (damaged, other):
+    damaged, other, few = here / "damaged", here / "other", here / "few"
+    for copy in (damaged, other, few):
         shutil.copytree(digits_run, copy)
     (damaged / "model.json").write_text("{")
-    (other / "model.json").write_text('{"name": "lenet5", "in_channels": 1, "image_size": 8}')
+    (other / "model.json").write_text(
+        '{"name": "lenet5", "num_classes": 10, "in_channels": 1, "image_size": 8}'
+    )
+    (few / "classes.json").write_text('["cat", "dog"]')
     for folder, message in (
+        ("few", "few: classes.json does not have the classes of model.json"),
         ("nowhere", "nowhere: no such run folder"),
         ("empty", "empty is no run folder: it has no model.json"),
         ("damaged", "model.json: damaged"),

@@ -98,6 +98,8 @@ def read(folder: Path) -> Run:
         data = str(_read(folder / "metrics.json")["data"])
     except (TypeError, KeyError) as error:
         raise ValueError(f"{folder}: not the files of a run ({error})") from error
+    if not isinstance(classes, list) or len(classes) != settings.get("num_classes"):
+        raise ValueError(f"{folder}: classes.json does not have the classes of model.json")
     model.load_state_dict(load(folder / "model.safetensors"))
     return Run(model.eval(), settings, preprocessing, [str(c) for c in classes], data)
 
