@@ -47,3 +47,28 @@ def test_one_callback_and_a_list_of_two_arrays() -> None:
     assert schedule.last_epoch == 1 and "val_loss" in history.history
     batches = [(x[:20], y[:20]), (x[20:], y[20:])]
     assert "val_loss" in trainer.fit(x, y, verbose=0, validation_data=batches).history
+
+
+class Foreign:
+    """A tensor of another library, as NumPy sees it."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.values if dtype is None else self.values.astype(dtype)
+
+
+def test_tensors_of_other_libraries_are_read_at_each_call() -> None:
+    x, _ = digits()
+    trainer, given = trainer_of(), Foreign(x.copy())
+    for _ in range(2):
+        np.testing.assert_array_equal(trainer.model(given), trainer.model(given.values))
+        given.values[...] += 1  # an object that is the same, with other values
+
+
+@pytest.mark.parametrize("size", [0, "a", 1.5])
+def test_wrong_batch_sizes(size: Any) -> None:
+    x, _ = digits()
+    with pytest.raises(ValueError, match="batch_size: expected an int of at least 1"):
+        trainer_of().predict(x, batch_size=size)

@@ -121,14 +121,15 @@ class Arguments:
         self.arrays: list[np.ndarray] = []
 
     def collect(self, value: Any) -> Any:
-        """Notes the arrays in `value`; lists of them too."""
-        if isinstance(value, np.generic):
+        """Notes the arrays in `value`; lists of them too. What gives an array (NumPy's scalars, tensors of other
+        libraries) is one: as a constant of the plan it would go stale."""
+        if isinstance(value, (list, tuple)):
+            parts = map(self.collect, value)
+            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+        if not isinstance(value, (np.ndarray, Variable, Tensor, type)) and hasattr(value, "__array__"):
             value = np.asarray(value)
         if isinstance(value, np.ndarray):
             self.arrays.append(value)
-        elif isinstance(value, (list, tuple)):
-            parts = map(self.collect, value)
-            return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
         return value
 
 

@@ -39,6 +39,13 @@ class Rows:
         return logical(found, self.order)
 
 
+def checked_size(batch_size: Any) -> int:
+    """`batch_size` as an int; ValueError where it is none, or below 1."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise ValueError(f"batch_size: expected an int of at least 1, got {batch_size!r}")
+    return int(batch_size)
+
+
 class ArrayBatches:
     """Batches of two arrays, or three.
 
@@ -49,10 +56,8 @@ class ArrayBatches:
     """
 
     def __init__(self, x: Any, y: Any, batch_size: int, weights: Any = None) -> None:
-        if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise ValueError(f"batch_size: expected an int of at least 1, got {batch_size!r}")
         self.x, self.y = Rows(x, "x"), Rows(y, "y")
-        self.batch_size = int(batch_size)
+        self.batch_size = checked_size(batch_size)
         if len(self.x) != len(self.y):
             raise ValueError(
                 f"expected one target for each sample, got {len(self.x)} in x and {len(self.y)} in y"

@@ -18,7 +18,7 @@ from ..planner import eager
 from ..planner.plan import Plan
 from ..planner.random import Generator, generator, using
 from .accumulate import Accumulator
-from .batches import ArrayBatches, Batch, IterableBatches, Rows, shuffled, split
+from .batches import ArrayBatches, Batch, IterableBatches, Rows, checked_size, shuffled, split
 from .callbacks import Callbacks, History
 from .interrupt import Interruptible
 from .progress import Progress, level
@@ -396,7 +396,7 @@ class Trainer:
             x: samples, (n, ...).
             batch_size: samples computed at once; it changes no more than the rounding.
         """
-        rows = Rows(x, "x")
+        rows, batch_size = Rows(x, "x"), checked_size(batch_size)
         with _mode(self.model, False), using(self.generator):
             starts = range(0, max(len(rows), 1), batch_size)
             parts = [self.model(rows.rows(slice(start, start + batch_size))) for start in starts]
