@@ -93,7 +93,7 @@ def race(runners: list[Runner], threads: int, rounds: int, seconds: float, toler
             runner.steps = max(1, round(seconds / runner.time(1)))
         for _ in range(rounds):
             for runner in runners:
-                time.sleep(0.02)  # the others' threads go to sleep
+                time.sleep(0.3)  # the threads of the others go to sleep: those of OpenBLAS spin for 0.1 s
                 runner.seconds.append(runner.time(runner.steps))
     finally:
         for runner in runners:
