@@ -369,3 +369,13 @@ def test_a_python_number_is_an_array_of_float64() -> None:
     assert cnnmath.value_and_grad(lambda x: x * x)(3.0) == (9.0, 6.0)
     with pytest.raises(TypeError, match="argument 0 expects an array, got list"):
         cnnmath.grad(lambda x: F.sum(x))([1.0, 2.0])
+
+
+def test_a_pullback_refuses_parameters_that_have_changed() -> None:
+    weight = nn.Parameter(np.ones((1, 2)))
+    x = np.array([[1.0, 2.0]])
+    _, pullback = cnnmath.vjp(lambda x: F.linear(x, weight), x)
+    assert pullback(np.ones((1, 1)))[0].tolist() == [[1.0, 1.0]]
+    weight[...] = 5.0
+    with pytest.raises(RuntimeError, match="has changed since vjp ran"):
+        pullback(np.ones((1, 1)))

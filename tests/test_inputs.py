@@ -313,3 +313,13 @@ def test_an_array_that_overlaps_another(rng: np.random.Generator) -> None:
     a, b = base[:40], base[10:]
     assert np.array_equal(F.add(a, b), a + b)
     assert np.array_equal(F.mul(base, base), base * base)
+
+
+def test_numpy_integers_are_sizes_dims_and_classes() -> None:
+    x = np.arange(6.0)
+    rows = np.prod([2])
+    assert F.reshape(x, (rows, np.int64(3))).shape == (2, 3)
+    assert np.array_equal(F.sum(F.reshape(x, (2, 3)), np.int64(0)), [3.0, 5.0, 7.0])
+    assert F.max_pool2d(np.zeros((1, 1, 4, 4)), np.int32(2)).shape == (1, 1, 2, 2)
+    logits = np.array([0.0, 1.0, 2.0])
+    assert F.cross_entropy(logits, np.int64(1)) == F.cross_entropy(logits, np.array(1))

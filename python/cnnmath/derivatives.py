@@ -26,7 +26,7 @@ def vjp(fn: Callable[..., Any], *arrays: Any) -> tuple[Any, Callable[[Any], tupl
     Returns:
         `(out, pullback)`. `pullback(cotangent)` takes an array of the shape of `out` (a tuple of them where `out` is
         one) and gives a tuple with one gradient for each argument: zeros where `out` does not depend on it, None for
-        arguments that are not floating point.
+        arguments that are not floating point. It raises RuntimeError where a parameter that it reads has changed.
 
     >>> import numpy as np, cnnmath
     >>> out, pullback = cnnmath.vjp(cnnmath.functional.relu, np.array([-1.0, 2.0]))
@@ -69,11 +69,17 @@ def vjp(fn: Callable[..., Any], *arrays: Any) -> tuple[Any, Callable[[Any], tupl
     # The backward pass may come after the caller has changed an array: what it reads is kept as it is now.
     needed = set(read)
     saved = [np.array(x) if t in needed else x for x, t in zip(inputs, graph.inputs)]
+    versions = [(v, v.version) for v in backward.variables]
     out, kept = values[: len(outputs)], values[len(outputs) :]
     plan: list[Plan] = []
 
     def pullback(cotangent: Any) -> tuple[np.ndarray | None, ...]:
         given = _cotangents(cotangent, outputs)
+        for v, version in versions:
+            if v.version != version:
+                raise RuntimeError(
+                    f"pullback: {v.name or 'a variable'} has changed since vjp ran; call vjp again"
+                )
         if not plan:
             plan.append(Plan(backward))
         found = iter(plan[0](*saved, *given, *kept))

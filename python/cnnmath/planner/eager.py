@@ -121,8 +121,10 @@ class Arguments:
         self.arrays: list[np.ndarray] = []
 
     def collect(self, value: Any) -> Any:
-        """Notes the arrays in `value`; lists of them too. What gives an array (NumPy's scalars, tensors of other
-        libraries) is one: as a constant of the plan it would go stale."""
+        """Notes the arrays in `value`; lists of them too. What gives an array (NumPy's floating scalars, tensors of
+        other libraries) is one: as a constant of the plan it would go stale. NumPy's integers are sizes and dims."""
+        if isinstance(value, np.integer):
+            return int(value)
         if isinstance(value, (list, tuple)):
             parts = map(self.collect, value)
             return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
@@ -138,7 +140,8 @@ def with_symbols(graph: Graph, value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return default_layout(graph.input(Spec(value.shape, value.dtype, layout_of(value))))
     if isinstance(value, (list, tuple)):
-        return type(value)(with_symbols(graph, v) for v in value)
+        parts = (with_symbols(graph, v) for v in value)
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return value
 
 
