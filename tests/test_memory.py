@@ -142,8 +142,8 @@ def test_a_fence_is_a_part_of_its_arena() -> None:
         arena.fence([(-1, 0)])
 
 
-@pytest.mark.skipif(not _core.sanitized, reason="needs a build with AddressSanitizer")
 def test_a_kernel_that_leaves_its_buffer_is_reported(run_python: Callable[..., Any]) -> None:
+    """By a build with AddressSanitizer; any other has no fences, and the byte lands in the same arena."""
     done = run_python(
         """
 import numpy as np
@@ -157,4 +157,5 @@ program.run([arena])
         check=False,
         ASAN_OPTIONS="detect_leaks=0",
     )
-    assert done.returncode != 0 and "use-after-poison" in done.stderr
+    reported = done.returncode != 0 and "use-after-poison" in done.stderr
+    assert reported if _core.sanitized else done.returncode == 0
