@@ -340,15 +340,13 @@ def test_threads_do_not_change_plans(threads: Callable[[int], None]) -> None:
 
 
 def test_a_plan_refuses_a_variable_that_has_been_cast() -> None:
-    """Its buffer is another one, of other bytes: a pullback may be called after `model.float()`."""
+    """Its buffer is another one, of other bytes."""
     w = Variable(np.ones((64, 64)))
     x = np.ones((2, 64))
-    _, pullback = cnnmath.vjp(lambda x: F.linear(x, w), x)
+    plan = Plan(eager.trace(lambda x: F.linear(x, w), (x,), {})[0])
     w.cast(np.float32)
     with pytest.raises(RuntimeError, match=r"has become float32.* since this was traced"):
-        pullback(np.ones((2, 64)))
-    w.cast(np.float64)
-    assert np.array_equal(pullback(np.ones((2, 64)))[0], np.full((2, 64), 64.0))
+        plan(x)
 
 
 def test_numbers_beyond_64_bits_are_refused() -> None:
