@@ -1,4 +1,4 @@
-"""Saving and loading weights: safetensors files, a plain format that other programs read too and that runs no code."""
+"""Weights are saved and loaded as safetensors, a plain format that other programs read too and that runs no code."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ def save(model_or_state: Any, path: str | os.PathLike[str]) -> None:
         model_or_state: a Module, or a dict such as `model.state_dict()`.
         path: the file; its folder must exist.
     """
-    import secrets
-
     from safetensors.numpy import save as serialize
 
     state = model_or_state.state_dict() if hasattr(model_or_state, "state_dict") else model_or_state
@@ -38,9 +36,16 @@ def save(model_or_state: Any, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"save: the folder {path.parent} does not exist")
+    write_bytes(path, serialize(arrays))  # save_file makes files that their owner alone can read
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file beside its place and then renames it, so that no half of it is ever there."""
+    import secrets
+
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        beside.write_bytes(serialize(arrays))  # save_file makes files that their owner alone can read
+        beside.write_bytes(content)
         os.replace(beside, path)
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -10,7 +10,6 @@ metrics.json         the numbers of the training and the test, settings, data
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import models
-from ..io import load, save
+from ..io import load, save, write_bytes
 from ..nn import Module
 
 
@@ -124,9 +123,7 @@ def _write(path: Path, content: Any) -> None:
             return [plain(v) for v in value]
         return value if not isinstance(value, float) or np.isfinite(value) else None
 
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(plain(content), indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    write_bytes(path, (json.dumps(plain(content), indent=2) + "\n").encode())
 
 
 def table(counts: np.ndarray, names: Sequence[str]) -> str:
