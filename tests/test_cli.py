@@ -79,7 +79,6 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: command"),
         (["fly"], "invalid choice: 'fly'"),
         (["train", "--epochs", "0"], "argument --epochs: expected a whole number from 1, got 0"),
         (["train", "--epochs", "many"], "argument --epochs: invalid whole number value: 'many'"),
@@ -157,6 +156,18 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
             "--out",
         ):
             assert option in out
+
+
+def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and captured.out.startswith("usage: cnnmath") and "evaluate" in captured.out
+
+
+def test_options_know_what_was_given() -> None:
+    options = cli.parser().parse_args(["train", "--lr", "0.01", "--nesterov"])
+    assert options.given == {"lr", "nesterov"} and options.lr == 0.01 and options.epochs == 15
+    assert not hasattr(options, "momentum")  # without a default
 
 
 def test_as_a_module() -> None:

@@ -19,9 +19,10 @@ def parser() -> Parser:
     """The arguments of all commands."""
     top = Parser(prog="cnnmath", description="Convolutional neural networks on CPUs.")
     top.add_argument("--version", action="version", version=f"cnnmath {build_config()['version']}")
-    commands = top.add_subparsers(dest="command", metavar="command", required=True)
+    commands = top.add_subparsers(dest="command", metavar="command")
     for command in (train, evaluate, predict, summary, info):
         command.add(commands)
+    top.set_defaults(run=lambda options: top.print_help())
     return top
 
 

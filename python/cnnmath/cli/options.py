@@ -8,9 +8,30 @@ from typing import Any, NoReturn
 
 from ..machine import set_num_threads
 
+_UNSET: Any = object()
+
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Says what is wrong in one line. Of a command, `options.given` are the names of the arguments that were given."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # argparse sets a default only where the namespace has nothing yet.
+        namespace = namespace or argparse.Namespace()
+        for action in self._actions:
+            if action.dest != argparse.SUPPRESS and not hasattr(namespace, action.dest):
+                setattr(namespace, action.dest, _UNSET)
+        namespace, rest = super().parse_known_args(args, namespace)
+        given = set()
+        for action in self._actions:
+            if getattr(namespace, action.dest, None) is not _UNSET:
+                given.add(action.dest)
+            elif action.default is argparse.SUPPRESS:
+                delattr(namespace, action.dest)
+            else:
+                setattr(namespace, action.dest, action.default)
+        if not hasattr(namespace, "given"):  # the parser of the command comes first
+            namespace.given = given
+        return namespace, rest
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
