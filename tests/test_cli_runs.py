@@ -113,6 +113,34 @@ def test_step_schedule_and_l2(here: Path, rng: np.random.Generator, monkeypatch:
     assert trainers[0].optimizer.defaults["nesterov"] and trainers[0].optimizer.defaults["momentum"] == 0.9
 
 
+def test_options_of_model_and_loss(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for reaches the model, the loss and the groups of the optimizer, and the run folder."""
+    trainers = []
+    fit = cnnmath.Trainer.fit
+
+    def noted(self: cnnmath.Trainer, *args: Any, **kwargs: Any) -> Any:
+        trainers.append(self)
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(cnnmath.Trainer, "fit", noted)
+    command = ["train", "--epochs", "1", "--batch-size", "200", "--weight-decay", "0.3", "--out", "run"]
+    assert cli.main([*command, "--width", "6", "--dropout", "0.4", "--label-smoothing", "0.1"]) == 0
+    (trainer,) = trainers
+    assert trainer.loss.label_smoothing == 0.1
+    decayed, others = trainer.optimizer.param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0)
+    shapes = [[p.shape for p in group["params"]] for group in (decayed, others)]
+    assert shapes == [
+        [(6, 1, 3, 3), (6, 6, 3, 3), (12, 6, 3, 3), (10, 48)],
+        [(6,)] * 6 + [(12,)] * 3 + [(10,)],
+    ]
+    assert [m.p for m in trainer.model.modules() if isinstance(m, cnnmath.nn.Dropout)] == [0.4]
+    settings = numbers(here / "run")["settings"]
+    assert settings["label_smoothing"] == 0.1 and settings["weight_decay"] == 0.3
+    again = runs.read(here / "run")  # the weights fit: the width is in model.json
+    assert again.settings["width"] == 6 and again.settings["dropout"] == 0.4
+
+
 def test_cifar10_with_a_residual_network(
     here: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:

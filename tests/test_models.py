@@ -41,6 +41,22 @@ def test_parameter_counts() -> None:
     assert count(models.vgg_small(batch_norm=False)) == 1_186_378
 
 
+def test_options() -> None:
+    assert count(models.small_cnn(image_size=28, width=32)) == 59_690
+    for name in models.names():
+        if "dropout" in models.options(name):
+            model = models.create(name, image_size=32, dropout=0.3)
+            assert {m.p for m in model.modules() if isinstance(m, cnnmath.nn.Dropout)} == {0.3}
+            # The names of the weights are the same with and without.
+            assert list(model.state_dict()) == list(models.create(name, image_size=32).state_dict())
+    with pytest.raises(TypeError, match="resnet20 has no option 'dropout', which is for lenet5, small_cnn"):
+        models.create("resnet20", dropout=0.1)
+    with pytest.raises(TypeError, match="lenet5 has no option 'depth', which is for no model"):
+        models.create("lenet5", depth=3)
+    with pytest.raises(ValueError, match=r"options: expected one of lenet5, .*, got 'vgg16'"):
+        models.options("vgg16")
+
+
 def block(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
     """What torchvision's basic block has in its state dict."""
     found: dict[str, tuple[int, ...]] = {}

@@ -15,6 +15,12 @@ from .options import real, set_threads, threads, whole
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 SCHEDULES = ("none", "step", "cosine", "onecycle")
+_MODEL_OPTIONS = ("width", "dropout")
+
+
+def _having(option: str) -> str:
+    """The models with an option."""
+    return ", ".join(name for name in models.names() if option in models.options(name))
 
 
 def add(commands: Any) -> None:
@@ -37,6 +43,20 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--model", choices=models.names(), default="small_cnn", metavar="NAME", help=", ".join(models.names())
+    )
+    command.add_argument(
+        "--width",
+        type=whole(1),
+        default=hidden,
+        metavar="N",
+        help=f"channels of the first convolutions of {_having('width')} (default: 16)",
+    )
+    command.add_argument(
+        "--dropout",
+        type=real(False, 1),
+        default=hidden,
+        metavar="P",
+        help=f"probability of dropout, for {_having('dropout')} (default: 0.25 for small_cnn, else 0)",
     )
     command.add_argument(
         "--epochs", type=whole(1), default=15, metavar="N", help="passes over the training images"
@@ -65,10 +85,17 @@ def add(commands: Any) -> None:
         type=real(False),
         default=hidden,
         metavar="X",
-        help="of the optimizer (default: 0.01 for adamw, else 0)",
+        help="of the optimizer, for weights, neither biases nor BatchNorm (default: 0.01 for adamw, else 0)",
     )
     command.add_argument(
         "--l2", type=real(False), default=0.0, metavar="X", help="strength of a penalty on squared weights"
+    )
+    command.add_argument(
+        "--label-smoothing",
+        type=real(False, 1),
+        default=0.0,
+        metavar="X",
+        help="part of each target that is shared among all classes",
     )
     command.add_argument(
         "--seed",
@@ -93,6 +120,9 @@ def run(options: argparse.Namespace) -> None:
         for name in ("momentum", "nesterov"):
             if hasattr(options, name):
                 options.error(f"--{name} needs --optimizer momentum, got {options.optimizer}")
+    for name in _MODEL_OPTIONS:
+        if hasattr(options, name) and name not in models.options(options.model):
+            options.error(f"--{name} is for {_having(name)}, not for {options.model}")
     set_threads(options)
     folder = runs.new_folder(getattr(options, "out", None), options.data)
     try:
@@ -112,12 +142,14 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
         "num_classes": len(names),
         "in_channels": preprocessing.channels,
         "image_size": [preprocessing.height, preprocessing.width],
+        **{name: getattr(options, name) for name in _MODEL_OPTIONS if hasattr(options, name)},
     }
     manual_seed(options.seed)
     model = models.create(**settings)
     optimizer = _optimizer(options, model)
     penalties = [regularizers.L2(options.l2)] if options.l2 else []
-    trainer = Trainer(model, optimizer, losses.CrossEntropyLoss(), penalties, metrics=["accuracy"])
+    loss = losses.CrossEntropyLoss(label_smoothing=options.label_smoothing)
+    trainer = Trainer(model, optimizer, loss, penalties, metrics=["accuracy"])
     schedule = _schedule(options, optimizer, -(-len(x) // options.batch_size))
     print(f"Training on {len(x)} images of {len(names)} classes, testing on {len(x_test)}", flush=True)
     start = time.perf_counter()
@@ -133,7 +165,17 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
     # As they were used: every option, those with a default of their optimizer's too.
     chosen = {
         key: getattr(options, key)
-        for key in ("model", "epochs", "batch_size", "optimizer", "lr", "schedule", "l2", "seed")
+        for key in (
+            "model",
+            "epochs",
+            "batch_size",
+            "optimizer",
+            "lr",
+            "schedule",
+            "l2",
+            "label_smoothing",
+            "seed",
+        )
     }
     for key in ("momentum", "nesterov", "weight_decay"):
         if key in optimizer.defaults:
@@ -154,16 +196,22 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
 
 
 def _optimizer(options: argparse.Namespace, model: nn.Module) -> optim.Optimizer:
+    named = list(model.named_parameters())
+    rest = [(name, p) for name, p in named if not regularizers.is_weight(name, p)]
+    groups = [
+        {"params": [(name, p) for name, p in named if regularizers.is_weight(name, p)]},
+        {"params": rest, "weight_decay": 0.0},  # biases, and BatchNorm's scales and shifts
+    ]
     more = {"weight_decay": options.weight_decay} if hasattr(options, "weight_decay") else {}
     if options.optimizer == "adam":
-        return optim.Adam(model, lr=options.lr, **more)
+        return optim.Adam(groups, lr=options.lr, **more)
     if options.optimizer == "adamw":
-        return optim.AdamW(model, lr=options.lr, **more)
+        return optim.AdamW(groups, lr=options.lr, **more)
     if options.optimizer == "sgd":
-        return optim.SGD(model, lr=options.lr, **more)
+        return optim.SGD(groups, lr=options.lr, **more)
     momentum = getattr(options, "momentum", 0.9)
     return optim.SGD(
-        model, lr=options.lr, momentum=momentum, nesterov=getattr(options, "nesterov", False), **more
+        groups, lr=options.lr, momentum=momentum, nesterov=getattr(options, "nesterov", False), **more
     )
 
 

@@ -14,6 +14,7 @@ them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ __all__ = [
     "create",
     "lenet5",
     "names",
+    "options",
     "resnet18",
     "resnet20",
     "resnet32",
@@ -48,20 +50,43 @@ def names() -> list[str]:
     return list(_CONSTRUCTORS)
 
 
+def options(name: str) -> list[str]:
+    """The names of the further options of a model, such as "dropout"; ValueError where there is no such model."""
+    parameters = inspect.signature(_constructor("options", name)).parameters.values()
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+
+
 def create(
-    name: str, *, num_classes: int = 10, in_channels: int = 3, image_size: int | tuple[int, int] = 32
+    name: str,
+    *,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int | tuple[int, int] = 32,
+    **more: Any,
 ) -> Module:
     """The model of that name for images of `image_size`, which the models that end in a global mean ignore.
 
-    Raises ValueError that lists the names where there is none of that name.
+    `more` are options that this model has (see `options`), such as dropout=0.5. Raises ValueError that lists the
+    names where there is none of that name, TypeError where the model has no such option.
 
     >>> from cnnmath import models
     >>> model = models.create("lenet5", num_classes=10, in_channels=1, image_size=28)
     >>> sum(p.size for p in model.parameters())
     61706
     """
+    constructor = _constructor("create", name)
+    for option in more:
+        if option not in options(name):
+            having = [other for other in names() if option in options(other)]
+            raise TypeError(
+                f"create: {name} has no option {option!r}, which is for {', '.join(having) or 'no model'}"
+            )
+    if constructor in _SIZED:
+        more["image_size"] = image_size
+    return constructor(num_classes=num_classes, in_channels=in_channels, **more)
+
+
+def _constructor(op: str, name: str) -> Callable[..., Module]:
     if name not in _CONSTRUCTORS:
-        raise ValueError(f"create: expected one of {', '.join(names())}, got {name!r}")
-    constructor = _CONSTRUCTORS[name]
-    sizes: dict[str, Any] = {"image_size": image_size} if constructor in _SIZED else {}
-    return constructor(num_classes=num_classes, in_channels=in_channels, **sizes)
+        raise ValueError(f"{op}: expected one of {', '.join(names())}, got {name!r}")
+    return _CONSTRUCTORS[name]

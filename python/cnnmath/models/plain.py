@@ -8,7 +8,9 @@ from ..nn.weighted import pair
 Size = int | tuple[int, int]
 
 
-def lenet5(num_classes: int = 10, in_channels: int = 1, image_size: Size = 28) -> nn.Sequential:
+def lenet5(
+    num_classes: int = 10, in_channels: int = 1, image_size: Size = 28, *, dropout: float = 0.0
+) -> nn.Sequential:
     """LeNet-5 in its present form, with ReLU and max pooling: 61,706 parameters.
 
     Two convolutions and three linear layers. The network sees 32 x 32 pixels: a smaller image gets a border of zeros,
@@ -20,6 +22,7 @@ def lenet5(num_classes: int = 10, in_channels: int = 1, image_size: Size = 28) -
         num_classes: length of the output, the logits.
         in_channels: channels of the image.
         image_size: its side, or (height, width).
+        dropout: p of a Dropout after each of the first two linear layers.
 
     >>> import numpy as np
     >>> from cnnmath import models
@@ -40,48 +43,65 @@ def lenet5(num_classes: int = 10, in_channels: int = 1, image_size: Size = 28) -
         nn.Flatten(),
         nn.Linear(16 * left[0] * left[1], 120),
         nn.ReLU(),
+        nn.Dropout(dropout),
         nn.Linear(120, 84),
         nn.ReLU(),
+        nn.Dropout(dropout),
         nn.Linear(84, num_classes),
     )
 
 
-def small_cnn(num_classes: int = 10, in_channels: int = 1, image_size: Size = 8) -> nn.Sequential:
+def small_cnn(
+    num_classes: int = 10,
+    in_channels: int = 1,
+    image_size: Size = 8,
+    *,
+    width: int = 16,
+    dropout: float = 0.25,
+) -> nn.Sequential:
     """Three convolutions with BatchNorm, dropout and one linear layer: 8,538 parameters for 8 x 8 grey images.
 
-    The network of `cnnmath train`: it learns the handwritten digits in seconds.
+    The network of `cnnmath train`: it learns the handwritten digits in seconds. Fashion-MNIST and its like gain by a
+    width of 32: 59,690 parameters for 28 x 28 grey images.
 
     Args:
         num_classes: length of the output, the logits.
         in_channels: channels of the image.
         image_size: its side, or (height, width); at least 4.
+        width: channels of the first two convolutions; the third has twice as many.
+        dropout: p of the Dropout before the linear layer.
 
     >>> import numpy as np
     >>> from cnnmath import models
     >>> models.small_cnn()(np.zeros((2, 1, 8, 8), np.float32)).shape
     (2, 10)
     """
-    height, width = pair("small_cnn", "image_size", image_size, 4)
+    sides = pair("small_cnn", "image_size", image_size, 4)
     return nn.Sequential(
-        nn.Conv2d(in_channels, 16, 3, padding=1),
-        nn.BatchNorm2d(16),
+        nn.Conv2d(in_channels, width, 3, padding=1),
+        nn.BatchNorm2d(width),
         nn.ReLU(),
-        nn.Conv2d(16, 16, 3, padding=1),
-        nn.BatchNorm2d(16),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.BatchNorm2d(width),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1),
-        nn.BatchNorm2d(32),
+        nn.Conv2d(width, 2 * width, 3, padding=1),
+        nn.BatchNorm2d(2 * width),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Dropout(0.25),
-        nn.Linear(32 * (height // 2 // 2) * (width // 2 // 2), num_classes),
+        nn.Dropout(dropout),
+        nn.Linear(2 * width * (sides[0] // 4) * (sides[1] // 4), num_classes),
     )
 
 
 def vgg_small(
-    num_classes: int = 10, in_channels: int = 3, image_size: Size = 32, *, batch_norm: bool = True
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: Size = 32,
+    *,
+    batch_norm: bool = True,
+    dropout: float = 0.0,
 ) -> nn.Sequential:
     """A small VGG: three pairs of 3 x 3 convolutions of 64, 128 and 256 channels, a max pooling after each pair.
 
@@ -94,6 +114,7 @@ def vgg_small(
         in_channels: channels of the image.
         image_size: its side, or (height, width); at least 8.
         batch_norm: whether each convolution is followed by BatchNorm, as in torchvision's vgg11_bn.
+        dropout: p of a Dropout before the linear layer.
     """
     height, width = pair("vgg_small", "image_size", image_size, 8)
     layers: list[nn.Module] = []
@@ -107,4 +128,4 @@ def vgg_small(
             channels = out
         layers.append(nn.MaxPool2d(2))
     features = channels * (height // 8) * (width // 8)
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, num_classes))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(features, num_classes))
