@@ -240,6 +240,23 @@ def test_csv_of_arrays(tmp_path: Path) -> None:
     assert rows[1][1].startswith("[[") and rows[1][1].endswith("[0 0]]")
 
 
+def test_csv_on_a_full_disk(tmp_path: Path, run_python: Any) -> None:
+    """The error names the file; the rows before are whole."""
+    path = tmp_path / "log.csv"
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (60, 60))
+from cnnmath.callbacks import CSVLogger
+log = CSVLogger({str(path)!r})
+log.on_train_begin()
+for epoch in range(9):
+    log.on_epoch_end(epoch, {{"loss": 0.123456789012}})
+"""
+    done = run_python(code, check=False)
+    assert done.stderr.splitlines()[-1] == f"OSError: [Errno 27] File too large: '{path}'"
+    assert path.read_bytes() == b"epoch,loss\r\n0,0.123456789012\r\n1,0.123456789012\r\n"
+
+
 # The others.
 
 

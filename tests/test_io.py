@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import re
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +49,163 @@ def test_model(tmp_path: Path) -> None:
         np.testing.assert_array_equal(other.state_dict()[name], array, strict=True)
 
 
+def test_states(tmp_path: Path, rng: np.random.Generator) -> None:
+    """What optimizers and schedules are made of comes back with its types and to the bit."""
+    first, second = rng.standard_normal((2, 3)), np.array(5)
+    state = {
+        "model": {"0.weight": first, "0": {"weight": second}},  # one dotted name, twice
+        "groups": [
+            {"lr": 0.1 + 0.2, "betas": (0.9, 0.999), "nesterov": False, "params": [0, 1], "max": None}
+        ],
+        "counts": {3: 1, (1, 2): "x"},
+        "numbers": [float("nan"), float("inf"), -0.0, 2**70, np.float32(0.1), np.int64(3), np.bool_(True)],
+        "text": "ä\ud800\n",
+        "empty": {},
+    }
+    cnnmath.save(state, tmp_path / "state.safetensors")
+    found = cnnmath.load(tmp_path / "state.safetensors")
+    model = found.pop("model")
+    np.testing.assert_array_equal(model["0.weight"], first, strict=True)
+    np.testing.assert_array_equal(model["0"]["weight"], second, strict=True)
+    assert repr(found) == repr({key: value for key, value in state.items() if key != "model"})
+    plain = pytest.importorskip("safetensors.numpy").load_file(tmp_path / "state.safetensors")
+    np.testing.assert_array_equal(plain["model.0.weight"], first)
+
+
+def test_state_of_an_optimizer(tmp_path: Path) -> None:
+    models = [cnnmath.nn.Linear(3, 2) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [cnnmath.optim.AdamW(model, lr=0.1) for model in models]
+    grads = {"weight": np.ones((2, 3), np.float32), "bias": np.ones(2, np.float32)}
+    optimizers[0].step(grads)
+    cnnmath.save({"model": models[0].state_dict(), "optimizer": optimizers[0].state_dict()}, tmp_path / "a")
+    found = cnnmath.load(tmp_path / "a")
+    models[1].load_state_dict(found["model"])
+    optimizers[1].load_state_dict(found["optimizer"])
+    for optimizer in optimizers:
+        optimizer.step(grads)
+    np.testing.assert_array_equal(models[0].weight.numpy(), models[1].weight.numpy())
+
+
+def write(path: Path, header: Any, data: bytes = b"") -> None:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def test_bfloat16_becomes_float32(tmp_path: Path) -> None:
+    """All 65,536 of its numbers, beside another array. The oracle: sign, exponent and mantissa by hand."""
+    path = tmp_path / "narrow.safetensors"
+    bits = np.arange(65536, dtype="<u2")
+    header = {
+        "other": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+        "narrow": {"dtype": "BF16", "shape": [256, 256], "data_offsets": [8, 8 + 2 * 65536]},
+    }
+    write(path, header, np.array([1, 2], "<f4").tobytes() + bits.tobytes())
+    found = cnnmath.load(path)
+    np.testing.assert_array_equal(found["other"], np.array([1, 2], np.float32), strict=True)
+    narrow = found["narrow"]
+    assert narrow.dtype == np.float32 and narrow.shape == (256, 256) and narrow.flags.writeable
+    sign, exponent, mantissa = bits >> 15, (bits >> 7) & 0xFF, (bits & 0x7F).astype(np.float64)
+    normal = np.ldexp(1 + mantissa / 128, exponent.astype(int) - 127)
+    magnitude = np.where(exponent == 0, np.ldexp(mantissa / 128, -126), normal)
+    magnitude = np.where(exponent == 255, np.where(mantissa == 0, np.inf, np.nan), magnitude)
+    np.testing.assert_array_equal(narrow.ravel(), np.where(sign == 1, -magnitude, magnitude))
+
+
+def test_types_that_numpy_lacks_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "w", {"w": {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}, b"0")
+    with pytest.raises(ValueError, match=r"load: .*/w holds 'w' as F8_E4M3, which NumPy does not have"):
+        cnnmath.load(tmp_path / "w")
+
+
+def test_loading_makes_no_second_copy(tmp_path: Path, run_python: Any) -> None:
+    path = tmp_path / "large"
+    cnnmath.save({"a": np.ones(20_000_000, np.float32)}, path)
+    code = f"""
+import resource, cnnmath.io, safetensors.numpy
+before = int(open("/proc/self/statm").read().split()[5]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_DATA, (before + 120_000_000,) * 2)
+assert cnnmath.load({str(path)!r})["a"].sum() == 20_000_000
+"""
+    run_python(code)
+
+
+def mutations(whole: bytes, rng: np.random.Generator) -> Iterator[bytes]:
+    """Damaged copies of a safetensors file, without an end."""
+    size = int.from_bytes(whole[:8], "little")
+    header, data = whole[8 : 8 + size], whole[8 + size :]
+    lengths = [0, 1, size - 1, size + 1, len(whole), 2**31, 2**32 + size, 2**63 - 1, 2**63, 2**64 - 1]
+    words = [
+        b"-1",
+        b"1e9",
+        b"4611686018427387904",
+        b"null",
+        b"[]",
+        b"{}",
+        b'"F64"',
+        b'"BF16"',
+        b'"I9"',
+        b"NaN",
+    ]
+    while True:
+        changed = bytearray(whole)
+        for _ in range(rng.integers(1, 4)):
+            changed[rng.integers(0, 8 + size)] ^= 1 << rng.integers(0, 8)
+        yield bytes(changed)
+        yield whole[: rng.integers(0, len(whole))]
+        yield whole + rng.bytes(rng.integers(1, 50))
+        yield struct.pack("<Q", int(rng.choice(np.array(lengths, np.uint64)))) + whole[8:]
+        # A number or a text of the header becomes something else.
+        tokens = list(re.finditer(rb'"[^"]*"|\d+', header))
+        token = tokens[rng.integers(0, len(tokens))]
+        edited = header[: token.start()] + words[rng.integers(0, len(words))] + header[token.end() :]
+        yield struct.pack("<Q", len(edited)) + edited + data
+        at, count = rng.integers(0, size), rng.integers(1, 30)
+        cut = header[:at] + header[at + count :]
+        yield struct.pack("<Q", len(cut)) + cut + data
+        double = header[:at] + header[at : at + count] * 2 + header[at + count :]
+        yield struct.pack("<Q", len(double)) + double + data
+
+
+@pytest.mark.parametrize("kind", ["weights", "state"])
+def test_damaged_files_are_refused_or_read(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    """A ValueError that names the file, or a dict; nothing else, ever."""
+    path = tmp_path / "a.safetensors"
+    state: dict[str, Any] = arrays(rng)
+    if kind == "state":
+        state = {
+            "model": state,
+            "groups": [{"betas": (0.9, np.float32(0.99)), "params": [0, 1]}],
+            "n": {3: 4},
+        }
+    cnnmath.save(state, path)
+    refused = 0
+    for content in itertools.islice(mutations(path.read_bytes(), rng), 1000):
+        path.write_bytes(content)
+        try:
+            found = cnnmath.load(path)
+        except ValueError as error:
+            refused += 1
+            assert str(path) in str(error) and len(str(error)) < 1000
+        else:
+            assert isinstance(found, dict)
+    assert 500 < refused < 1000
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "3", "[" * 100_000, '{"dict": 3}', '{"array": "b"}', '{"number": ["O", 1]}']
+)
+def test_damaged_states(text: str, tmp_path: Path) -> None:
+    header = {
+        "__metadata__": {"cnnmath": text},
+        "a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
+    }
+    write(tmp_path / "a", header, b"0")
+    with pytest.raises(ValueError, match=r"load: .*a is no safetensors file, or it is damaged \(.+\)"):
+        cnnmath.load(tmp_path / "a")
+
+
 def test_others_read_it(tmp_path: Path, rng: np.random.Generator) -> None:
     numpy_reader = pytest.importorskip("safetensors.numpy")
     state = {"w": rng.standard_normal((2, 3))}
@@ -75,9 +237,16 @@ def test_errors(tmp_path: Path) -> None:
     for wrong in (3, [np.zeros(2)]):
         with pytest.raises(TypeError, match="a Module or a dict of arrays"):
             cnnmath.save(wrong, tmp_path / "x")
-    for bad in ({"w": "text"}, {3: np.zeros(2)}, {"w": np.array([1j])}):
+    wrong_arrays = ({"w": np.array([1j])}, {"w": np.array(["text"])}, {"__metadata__": np.zeros(2)})
+    for bad in wrong_arrays:
         with pytest.raises(TypeError, match="names and numeric arrays"):
             cnnmath.save(bad, tmp_path / "x")
+    with pytest.raises(
+        TypeError, match=r"expected numeric arrays, numbers, text, .* got function at a\.1\.b$"
+    ):
+        cnnmath.save({"a": [1, {"b": lambda: None}]}, tmp_path / "x")
+    with pytest.raises(TypeError, match=r"got an array of complex128 at a\.b$"):
+        cnnmath.save({"a": {"b": np.array([1j])}}, tmp_path / "x")
     assert not list(tmp_path.iterdir())
 
 

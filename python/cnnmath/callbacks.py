@@ -7,6 +7,7 @@ The schedules of `cnnmath.optim.schedules` are callbacks too, `ReduceLROnPlateau
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import warnings
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .io import save
+from .io import append_bytes, save
 from .training import Callback, History, Trainer
 
 Logs = dict[str, Any]
@@ -290,13 +291,15 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         row = {"epoch": epoch, **(logs or {})}
-        # Opened anew for each row: nothing is left open where an error ends the training.
-        with open(self.filename, "a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, delimiter=self.separator)
-            if self.keys is None:
-                self.keys = ["epoch", *sorted(logs or {})]
-                writer.writerow(self.keys)
-            writer.writerow([_field(row.get(key, "NA")) for key in self.keys])
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, delimiter=self.separator)
+        keys = self.keys
+        if keys is None:
+            keys = ["epoch", *sorted(logs or {})]
+            writer.writerow(keys)
+        writer.writerow([_field(row.get(key, "NA")) for key in keys])
+        append_bytes(Path(self.filename), text.getvalue().encode())
+        self.keys = keys
 
 
 def _field(value: Any) -> Any:
