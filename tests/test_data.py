@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import lzma
 import os
@@ -66,8 +67,8 @@ def write_mnist(where: Path, rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 def test_mnist(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     made = write_mnist(tmp_path / "mnist", rng)
+    monkeypatch.setenv("CNNMATH_DATA", str(tmp_path))
     for root in (tmp_path, tmp_path / "mnist", str(tmp_path), None):
-        monkeypatch.setenv("CNNMATH_DATA", str(tmp_path))
         (x, y), (x_test, y_test) = data.mnist(root)
         np.testing.assert_array_equal(x[:, 0], made["train"].astype(np.float32) / np.float32(255))
         np.testing.assert_array_equal(x_test[:, 0], made["t10k"].astype(np.float32) / np.float32(255))
@@ -83,11 +84,21 @@ def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         FileNotFoundError, match=r"mnist: no data folder\. Give root=\.\.\., or set CNNMATH_DATA"
     ):
         data.mnist()
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere does not exist\. The originals: https://www\.cs\.toronto"
+    ):
         data.cifar10(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"expected the file train-images-idx3-ubyte\.gz or"):
+    (tmp_path / "fashion-mnist").mkdir()
+    (tmp_path / "fashion-mnist" / "train-images-idx3-ubyte.xz").touch()
+    with pytest.raises(FileNotFoundError) as caught:
         data.fashion_mnist(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"expected the file data_batch_1\.bin or"):
+    inner = tmp_path / "fashion-mnist"
+    assert str(caught.value) == (
+        "fashion-mnist: train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte not found "
+        f"(plain, .gz or .xz). Searched: {inner}, {tmp_path}. "
+        "The originals: https://github.com/zalandoresearch/fashion-mnist"
+    )
+    with pytest.raises(FileNotFoundError, match=r"data_batch_1\.bin, data_batch_2\.bin, .* not found"):
         data.cifar10(tmp_path)
 
 
@@ -96,7 +107,11 @@ def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (b"", "not an IDX file"),
         (b"\x89PNG\r\n", "not an IDX file"),
-        (idx(np.zeros(4, np.uint8), kind=13), "type 8"),
+        (idx(np.zeros(4, np.uint8), kind=10), "type of 8, 9, 11, 12, 13, 14, got 10"),
+        (idx(np.zeros(4, np.uint8), kind=13), "promises 16 bytes"),
+        (struct.pack(">HBB", 0, 8, 0), "cut short"),
+        (struct.pack(">HBB4I", 0, 8, 4, 0, *[2**32 - 1] * 3), "no array has the shape"),
+        (struct.pack(">HBB70I", 0, 8, 70, *[1] * 70) + b"x", "no array has the shape"),
         (idx(np.zeros((2, 3), np.uint8))[:9], "cut short"),
         (idx(np.zeros((2, 3), np.uint8))[:-1], "promises 6 bytes"),
         (idx(np.zeros((2, 3), np.uint8)) + b"x", "promises 6 bytes"),
@@ -108,6 +123,16 @@ def test_damaged_idx(raw: bytes, message: str, tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(ValueError, match=message):
         read_idx(path)
+
+
+def test_idx_of_every_type(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "array"
+    for kind, code in {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}.items():
+        array = (rng.normal(size=(2, 3, 5)) * 100).astype(code)
+        path.write_bytes(idx(array, kind))
+        found = data.read_idx(path)
+        assert found.dtype == np.dtype(code).newbyteorder("=") and found.flags.writeable
+        np.testing.assert_array_equal(found, array)
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz"])
@@ -143,6 +168,66 @@ def test_cifar10(tmp_path: Path, rng: np.random.Generator) -> None:
         data.cifar10(tmp_path)
 
 
+def test_mnist_files_that_do_not_fit(tmp_path: Path, rng: np.random.Generator) -> None:
+    folder = tmp_path / "mnist"
+    write_mnist(folder, rng)
+    labels, images = folder / "t10k-labels-idx1-ubyte", folder / "t10k-images-idx3-ubyte"
+    for path, array, message in (
+        (labels, np.zeros(4, np.uint8), r"ubyte: expected 3 labels, got shape \(4,\)"),
+        (labels, np.array([0, 11, 9], np.uint8), "ubyte: expected labels of 0 to 9, got 11"),
+        (images, np.zeros((3, 28), np.uint8), r"ubyte: expected \(n, height, width\) images, got \(3, 28\)"),
+        (images, np.zeros((0, 28, 28), np.uint8), r"images, got \(0, 28, 28\)"),
+    ):
+        before = path.read_bytes() if path.exists() else None
+        path.write_bytes(idx(array))
+        with pytest.raises(ValueError, match=message):
+            data.mnist(tmp_path)
+        path.unlink() if before is None else path.write_bytes(before)
+    images.write_bytes(idx(np.zeros((3, 28, 28), np.int8), 9))
+    with pytest.raises(ValueError, match=r"expected unsigned bytes \(IDX type 8\), got int8"):
+        data.mnist(tmp_path)
+
+
+def test_originals_are_found_out_when_damaged(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small files stand in for the originals: their sizes and checksums are put in the table."""
+    import hashlib
+
+    from cnnmath.data import cifar, originals
+
+    records = rng.integers(0, 256, (18, 3073), dtype=np.uint8)
+    records[:, 0] %= 10
+    contents = {stem: records[3 * i : 3 * i + 3].tobytes() for i, stem in enumerate(originals.CIFAR10.files)}
+
+    def digest(content: bytes) -> str:
+        return hashlib.sha256(content).hexdigest()
+
+    table = {s: originals.Original(len(c), digest(c), digest(c[:3073])) for s, c in contents.items()}
+    monkeypatch.setattr(cifar, "CIFAR10", dataclasses.replace(originals.CIFAR10, files=table))
+    for stem, content in contents.items():
+        (tmp_path / stem).write_bytes(content)
+    assert len(data.cifar10(tmp_path)[0].images) == 15
+    path = tmp_path / "data_batch_3.bin"
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[4000] ^= 1
+    for raw in (flipped, whole[:-3073], whole[:3073], whole + whole[:3073]):
+        path.write_bytes(raw)
+        with pytest.raises(
+            ValueError, match=rf"data_batch_3\.bin: damaged.* got {len(raw)} bytes .*toronto.*read_cifar"
+        ):
+            data.cifar10(tmp_path)
+        assert len(data.read_cifar(path).images) == len(raw) // 3073
+    path.write_bytes(contents["test_batch.bin"])
+    with pytest.raises(
+        ValueError, match=r"3\.bin: expected data_batch_3\.bin of cifar-10, got the contents of test_b"
+    ):
+        data.cifar10(tmp_path)
+    path.write_bytes(whole[3073:])  # somebody's own data
+    assert len(data.cifar10(tmp_path)[0].images) == 14
+
+
 def test_the_real_files() -> None:
     root = os.environ.get("CNNMATH_DATA")
     if not root:
@@ -154,3 +239,29 @@ def test_the_real_files() -> None:
         if read is data.mnist:
             assert abs(train.images.mean() / 255 - 0.1307) < 1e-4
             assert train.target[:5].tolist() == [5, 0, 4, 1, 9]
+    train, test = data.cifar10(dtype=np.uint8)
+    assert train.images.shape == (50000, 3, 32, 32) and test.images.shape == (10000, 3, 32, 32)
+    assert (
+        np.bincount(train.target).tolist() == [5000] * 10 and np.bincount(test.target).tolist() == [1000] * 10
+    )
+    assert test.target[:5].tolist() == [3, 8, 8, 0, 6]  # cat, ship, ship, plane, frog
+    means = [train.images[:, c].mean() / 255 for c in range(3)]
+    np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=5e-5)
+
+
+def test_a_damaged_original_of_the_real_files(tmp_path: Path) -> None:
+    root = os.environ.get("CNNMATH_DATA")
+    if not root:
+        pytest.skip("CNNMATH_DATA is not set")
+    for path in (Path(root) / "mnist").glob("*.gz"):
+        (tmp_path / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+    assert len(data.mnist(tmp_path, dtype=np.uint8)[0].images) == 60000
+    path = tmp_path / "train-images-idx3-ubyte"
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 4
+    path.write_bytes(raw)
+    with pytest.raises(
+        ValueError, match=r"damaged, or other data\. Expected train-images-idx3-ubyte of mnist, 47040016"
+    ):
+        data.mnist(tmp_path)
+    assert data.read_idx(path).shape == (60000, 28, 28)

@@ -29,10 +29,13 @@ def preprocessing(name: str, images: np.ndarray) -> Preprocessing:
     _, channels, height, width = images.shape
     mean, std = [0.0] * channels, [1.0] * channels
     if name != "digits":
-        # A channel at a time and in float64, in parts: sums in float32 of so many pixels are coarse.
         for c in range(channels):
-            parts = [images[i : i + 1000, c].astype(np.float64) for i in range(0, len(images), 1000)]
-            mean[c] = sum(float(p.sum()) for p in parts) / (len(images) * height * width)
-            squares = sum(float(np.square(p - mean[c]).sum()) for p in parts)
-            std[c] = (squares / (len(images) * height * width)) ** 0.5 or 1.0
+            mean[c] = _mean(images[:, c], 1, 0.0)
+            std[c] = _mean(images[:, c], 2, mean[c]) ** 0.5 or 1.0
     return Preprocessing(channels, height, width, 1 / 16 if name == "digits" else 1 / 255, mean, std)
+
+
+def _mean(x: np.ndarray, power: int, middle: float) -> float:
+    """Mean of (x - middle)^power; in float64, as sums in float32 are coarse, and in parts: a copy of all is large."""
+    parts = (x[i : i + 1000].astype(np.float64) - middle for i in range(0, len(x), 1000))
+    return sum(float((part**power).sum()) for part in parts) / x.size

@@ -1,9 +1,9 @@
 """Data sets: handwritten digits inside the package, MNIST, Fashion-MNIST, CIFAR-10, folders of images; batches."""
 
-from .cifar import cifar10
+from .cifar import cifar10, read_cifar
 from .digits import load_digits
 from .files import ImageFolder, read_image
-from .idx import fashion_mnist, mnist
+from .idx import fashion_mnist, mnist, read_idx
 from .images import Images
 from .loader import DataLoader
 
@@ -15,5 +15,7 @@ __all__ = [
     "fashion_mnist",
     "load_digits",
     "mnist",
+    "read_cifar",
+    "read_idx",
     "read_image",
 ]
