@@ -66,7 +66,7 @@ def test_examples(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 def test_readme_example_learns() -> None:
     """The README's training example reaches a good accuracy."""
-    (program,) = [b for b in blocks(ROOT / "README.md", "python") if "Trainer(" in b]
+    (program,) = [b for b in blocks(ROOT / "README.md", "python") if "trainer.evaluate(" in b]
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(compile(program, "README.md", "exec"), {"__name__": "__main__"})

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..graph.variable import default_order, logical, physical
 from ..planner.random import generator, shuffled
+from .transforms import as_transform
 
 
 def stacked(samples: Sequence[tuple[Any, Any]]) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +35,9 @@ class DataLoader:
         batch_size: samples of a batch.
         shuffle: whether each epoch has an order of its own.
         drop_last: whether a last batch with fewer samples is left out.
-        seed: of the order; None for that of `cnnmath.manual_seed`.
+        seed: of the order and the transform; None for that of `cnnmath.manual_seed`.
+        transform: of the samples, one of `cnnmath.data.transforms` or a function of a batch. The draws of sample i
+            depend on the seed, the epoch and i alone.
 
     Attributes:
         epoch: how many loops were begun; assign to it to go on from elsewhere.
@@ -52,6 +56,7 @@ class DataLoader:
         *,
         drop_last: bool = False,
         seed: int | None = None,
+        transform: Any = None,
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"DataLoader: batch_size expects an int of at least 1, got {batch_size!r}")
@@ -68,6 +73,12 @@ class DataLoader:
                 f"DataLoader: expected arrays (x, y) or a data set with len() and items, "
                 f"got {type(dataset).__name__}"
             )
+        self.transform = None if transform is None else as_transform(transform, "DataLoader")
+        if self._arrays is not None and self.transform is not None:
+            # In the order of the kernels once: a transform gathers from there.
+            x, y = self._arrays
+            order = default_order(x.ndim)
+            self._arrays = logical(physical(x, order), order), y
         self.dataset = dataset
         self.batch_size = int(batch_size)
         self.shuffle = shuffle
@@ -86,18 +97,24 @@ class DataLoader:
     def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         count = self._samples()
-        order = np.arange(count)
-        if self.shuffle:
-            order = shuffled(count, generator.seed if self.seed is None else self.seed, epoch)
-        return self._batches([order[i * self.batch_size :][: self.batch_size] for i in range(len(self))])
+        seed = generator.seed if self.seed is None else self.seed
+        order = shuffled(count, seed, epoch) if self.shuffle else np.arange(count)
+        batches = [order[i * self.batch_size :][: self.batch_size] for i in range(len(self))]
+        return self._batches(batches, (seed & (2**64 - 1), epoch))
 
-    def _batches(self, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _batches(
+        self, batches: list[np.ndarray], key: tuple[int, int]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for which in batches:
-            if self._arrays is not None:
-                x, y = self._arrays
-                yield x[which], y[which]
+            if self._arrays is None:
+                x, y = stacked([self.dataset[int(i)] for i in which])
+                if self.transform is not None:
+                    x = self.transform.gather(x, None, key, which)
             else:
-                yield stacked([self.dataset[int(i)] for i in which])
+                x, y = self._arrays
+                x = x[which] if self.transform is None else self.transform.gather(x, which, key)
+                y = y[which]
+            yield x, y
 
     def __repr__(self) -> str:
         return f"DataLoader({len(self)} batches of {self.batch_size}, shuffle={self.shuffle})"

@@ -15,6 +15,7 @@ from .activations import (
     tanh_backward,
 )
 from .arithmetic import add, add_backward, mul, mul_backward, sub, sub_backward, unbroadcast
+from .augmentation import augmentation_words, crop, crop_offsets, horizontal_flip, mirrored
 from .conv import conv2d, conv2d_backward
 from .dropout import dropout, dropout_backward, philox4x32
 from .linear import linear, linear_backward
@@ -54,6 +55,7 @@ __all__ = [
     "adaptive_max_pool2d_backward",
     "add",
     "add_backward",
+    "augmentation_words",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
@@ -62,12 +64,15 @@ __all__ = [
     "cat_backward",
     "conv2d",
     "conv2d_backward",
+    "crop",
+    "crop_offsets",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",
     "dropout_backward",
     "flatten",
     "flatten_backward",
+    "horizontal_flip",
     "l1",
     "l1_backward",
     "l2",
@@ -82,6 +87,7 @@ __all__ = [
     "max_pool2d_backward",
     "mean",
     "mean_backward",
+    "mirrored",
     "mse_loss",
     "mse_loss_backward",
     "mul",

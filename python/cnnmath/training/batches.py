@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.transforms import Key, Transform
 from ..graph.variable import default_order, logical, physical
 from ..planner.random import shuffled as shuffled
 from .weights import sample_weights
@@ -75,12 +76,19 @@ class ArrayBatches:
     def __iter__(self) -> Iterator[Batch]:
         return self.ordered(None)
 
-    def ordered(self, order: np.ndarray | None) -> Iterator[Batch]:
-        """The batches of an epoch, in the order of these indices; None as they lie."""
+    def ordered(
+        self, order: np.ndarray | None, augment: Transform | None = None, key: Key = (0, 0)
+    ) -> Iterator[Batch]:
+        """The batches of an epoch, in the order of these indices (None as they lie), augmented by draws of the key."""
         for start in range(0, len(self.x), self.batch_size):
             stop = min(start + self.batch_size, len(self.x))
             which = slice(start, stop) if order is None else order[start:stop]
-            yield tuple(part.rows(which) for part in self._parts)
+            if augment is None:
+                yield tuple(part.rows(which) for part in self._parts)
+            else:
+                rows = np.arange(start, stop) if order is None else order[start:stop]
+                x = augment.gather(logical(self.x.physical, self.x.order), rows, key)
+                yield x, *(part.rows(which) for part in self._parts[1:])
 
 
 class IterableBatches:
@@ -107,6 +115,13 @@ class IterableBatches:
                     f"expected a batch with one target for each sample, got {x.shape} and {y.shape}"
                 )
             yield (x, y) if len(batch) == 2 else (x, y, sample_weights(batch[2], len(x)))
+
+    def augmented(self, augment: Transform, key: Key) -> Iterator[Batch]:
+        """The batches of an epoch, augmented; samples are numbered as they come."""
+        count = 0
+        for x, *rest in self:
+            yield augment.gather(x, None, key, np.arange(count, count + len(x))), *rest
+            count += len(x)
 
 
 def split(arrays: Sequence[Any], fraction: float) -> tuple[Batch, Batch]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import metrics as known_metrics
+from ..data.transforms import Transform, as_transform
 from ..graph.autodiff import differentiate
 from ..graph.ir import Tensor, attribute
 from ..nn import Module, Parameter
@@ -222,6 +223,7 @@ class Trainer:
         shuffle: bool = True,
         class_weight: Any = None,
         sample_weight: Any = None,
+        augment: Any = None,
     ) -> History:
         """Trains for some epochs.
 
@@ -243,6 +245,9 @@ class Trainer:
                 classes without one have 1. Of targets that are probabilities the likeliest class counts.
             sample_weight: weights s_i, (n,), or of the shape of the single losses; not together with class_weight.
                 validation_split splits them too.
+            augment: a transform of the training images, such as `cnnmath.data.RandomCrop`, or a function of a batch of
+                samples. The draws of sample i depend on the seed, the number of the epoch and i alone; the samples of
+                an iterable are numbered as they come. Validation is never augmented.
 
         With weights, the loss of a batch is 1/D Σ s_i l_i, where D is what the loss divides by without them: the number
         of its elements (so that all weights times 2 make the loss twice as large), for cross-entropy of class indices
@@ -273,6 +278,7 @@ class Trainer:
             if sample_weight is not None:
                 raise ValueError("fit: expected class_weight or sample_weight, not both")
             weigh = ClassWeights(class_weight)
+        transform = None if augment is None else as_transform(augment, "fit: augment")
         batches = _batches(x, y, batch_size, sample_weight, "fit")
         total = len(batches) if isinstance(batches, ArrayBatches) else batches.count
         validation = None if validation_data is None else _validation(validation_data, batch_size)
@@ -288,7 +294,8 @@ class Trainer:
                 calls("on_epoch_begin", epoch, {})
                 progress = Progress(verbosity, epoch, epochs, total)
                 try:
-                    logs = self._epoch(self._order(batches, shuffle, weigh), calls, progress, interrupts)
+                    ordered = self._order(batches, shuffle, weigh, transform)
+                    logs = self._epoch(ordered, calls, progress, interrupts)
                     if validation is not None:
                         logs.update(
                             {f"val_{k}": v for k, v in self._evaluate(validation, interrupts).items()}
@@ -305,13 +312,18 @@ class Trainer:
         return history
 
     def _order(
-        self, batches: ArrayBatches | IterableBatches, shuffle: bool, weigh: ClassWeights | None
+        self,
+        batches: ArrayBatches | IterableBatches,
+        shuffle: bool,
+        weigh: ClassWeights | None,
+        augment: Transform | None,
     ) -> Iterator[Batch]:
-        if isinstance(batches, IterableBatches) or not shuffle:
-            ordered = iter(batches)
+        key = ((self.generator or generator).seed, self.epochs_done)
+        if isinstance(batches, ArrayBatches):
+            order = shuffled(len(batches.x), *key) if shuffle else None
+            ordered = batches.ordered(order, augment, key)
         else:
-            seed = (self.generator or generator).seed
-            ordered = batches.ordered(shuffled(len(batches.x), seed, self.epochs_done))
+            ordered = iter(batches) if augment is None else batches.augmented(augment, key)
         for batch in ordered:
             if weigh is None:
                 yield batch
