@@ -13,7 +13,7 @@ from .machine import build_config, set_num_threads
 from .planner.random import manual_seed
 
 if TYPE_CHECKING:
-    from . import callbacks, data, losses, metrics, models, optim, regularizers, training
+    from . import callbacks, data, losses, metrics, models, optim, regularizers, training, viz
     from .io import load, save
     from .training import Trainer
 
@@ -41,11 +41,12 @@ __all__ = [
     "set_num_threads",
     "training",
     "value_and_grad",
+    "viz",
     "vjp",
 ]
 
 # Imported on first use, so that `import cnnmath` stays quick: modules, and names with the module that has them.
-_MODULES = ("callbacks", "data", "losses", "metrics", "models", "optim", "regularizers", "training")
+_MODULES = ("callbacks", "data", "losses", "metrics", "models", "optim", "regularizers", "training", "viz")
 _NAMES = {"Trainer": "training", "load": "io", "save": "io"}
 
 

@@ -21,6 +21,12 @@ def add(commands: Any) -> None:
         description="Tests the network of a run folder on the test part of the data that it was trained with.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    arguments(command)
+    command.set_defaults(run=run)
+
+
+def arguments(command: Any) -> None:
+    """Adds what `tested` needs: the run folder, --root, --batch-size; and --threads."""
     command.add_argument("folder", type=Path, metavar="RUN", help="a folder that cnnmath train wrote")
     command.add_argument(
         "--root",
@@ -33,16 +39,21 @@ def add(commands: Any) -> None:
         "--batch-size", type=whole(1), default=256, metavar="N", help="images computed at once"
     )
     threads(command)
-    command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     set_threads(options)
     found = runs.read(options.folder)
-    _, test, names = datasets.read(found.data, getattr(options, "root", None))
+    _, target, logits = tested(found, options)
+    loss = float(F.cross_entropy(logits, target))
+    counts = metrics.confusion_matrix(logits, target, len(found.classes))
+    print(f"Test accuracy: {100 * metrics.accuracy(logits, target):.2f} %, loss {loss:.4f}\n")
+    print(runs.table(counts, found.classes))
+
+
+def tested(found: runs.Run, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The test part of a run's data: images as the model wants them, their classes, the model's logits."""
+    _, test, _ = datasets.read(found.data, getattr(options, "root", None))
     x, size = found.preprocessing.normalized(test.images), options.batch_size
     logits = np.concatenate([found.model(x[i : i + size]) for i in range(0, len(x), size)])
-    loss = float(F.cross_entropy(logits, test.target))
-    counts = metrics.confusion_matrix(logits, test.target, len(names))
-    print(f"Test accuracy: {100 * metrics.accuracy(logits, test.target):.2f} %, loss {loss:.4f}\n")
-    print(runs.table(counts, names))
+    return x, test.target, logits

@@ -5,6 +5,7 @@ model.json           which constructor of cnnmath.models made the model, and wit
 preprocessing.json   the images' channels, height and width; x = (pixels * scale - mean) / std, by channel
 classes.json         the names of the classes
 metrics.json         the numbers of the training and the test, settings, data
+*.png                pictures, see plot.py
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ class Preprocessing:
             x /= np.array(self.std, x.dtype)[:, None, None]
         return x
 
+    def pixels(self, x: np.ndarray) -> np.ndarray:
+        """The reverse: images of 0 to 1 from what the model wants; a new array."""
+        std, mean = (np.array(numbers, x.dtype)[:, None, None] for numbers in (self.std, self.mean))
+        return np.asarray(x * std + mean)
+
 
 @dataclass(frozen=True)
 class Run:
@@ -50,6 +56,7 @@ class Run:
     preprocessing: Preprocessing
     classes: list[str]
     data: str
+    numbers: dict[str, Any]  # all of metrics.json
 
 
 def new_folder(out: Path | None, name: str) -> Path:
@@ -94,13 +101,14 @@ def read(folder: Path) -> Run:
     try:
         preprocessing = Preprocessing(**_read(folder / "preprocessing.json"))
         model = models.create(**settings)
-        data = str(_read(folder / "metrics.json")["data"])
+        numbers = _read(folder / "metrics.json")
+        data = str(numbers["data"])
     except (TypeError, KeyError) as error:
         raise ValueError(f"{folder}: not the files of a run ({error})") from error
     if not isinstance(classes, list) or len(classes) != settings.get("num_classes"):
         raise ValueError(f"{folder}: classes.json does not have the classes of model.json")
     model.load_state_dict(load(folder / "model.safetensors"))
-    return Run(model.eval(), settings, preprocessing, [str(c) for c in classes], data)
+    return Run(model.eval(), settings, preprocessing, [str(c) for c in classes], data, numbers)
 
 
 def _read(path: Path) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from .. import losses, metrics, models, nn, optim, regularizers
 from ..planner.random import manual_seed
 from ..training import Trainer
-from . import datasets, runs
+from . import datasets, plot, runs
 from .options import real, set_threads, threads, whole
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
@@ -158,7 +158,8 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
     )
     seconds = time.perf_counter() - start
     tested = trainer.evaluate(x_test, test.target)
-    counts = metrics.confusion_matrix(trainer.predict(x_test), test.target, len(names))
+    logits = trainer.predict(x_test)
+    counts = metrics.confusion_matrix(logits, test.target, len(names))
     print(f"\nTest accuracy: {100 * tested['accuracy']:.2f} %  (trained in {seconds:.1f} s)\n")
     print(runs.table(counts, names))
 
@@ -192,7 +193,8 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
         "confusion_matrix": counts.tolist(),
     }
     runs.write(folder, model, settings, preprocessing, names, numbers)
-    print(f"\nWritten to {folder}")
+    print(f"\nWritten to {folder}", flush=True)
+    plot.after_training(folder, x_test, test.target, logits)
 
 
 def _optimizer(options: argparse.Namespace, model: nn.Module) -> optim.Optimizer:
