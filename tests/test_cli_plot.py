@@ -94,9 +94,9 @@ def test_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     functions = {name: getattr(viz, name) for name in viz.__all__}
     for name in functions:
 
-        def noted(*args: Any, name: str = name, function: Any = functions[name]) -> Any:
-            calls.setdefault(name, []).append(args)
-            return function(*args)
+        def noted(*args: Any, name: str = name, function: Any = functions[name], **more: Any) -> Any:
+            calls.setdefault(name, []).append((*args, more))
+            return function(*args, **more)
 
         monkeypatch.setattr(viz, name, noted)
     command = [
@@ -119,11 +119,12 @@ def test_what_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     test = cnnmath.data.mnist(".")[1]
     for i in range(2):
         assert calls["curves"][i][0] == numbers["history"]
-        counts, names = calls["confusion_matrix"][i]
+        counts, names, _ = calls["confusion_matrix"][i]
         assert counts.tolist() == numbers["confusion_matrix"] and names == list("0123456789")
         np.testing.assert_array_equal(np.asarray(calls["filters"][i][0]), weights["0.weight"])
-        pixels, target, probabilities, names = calls["mistakes"][i]
-        np.testing.assert_allclose(pixels, test.images, atol=1e-6)
+        x, target, probabilities, names, how = calls["mistakes"][i]
+        np.testing.assert_allclose(x * how["std"][0] + how["mean"][0], test.images, atol=1e-6)
+        assert len(how["std"]) == 1 and how["std"] != [1]
         np.testing.assert_array_equal(target, test.target)
         np.testing.assert_allclose(probabilities.sum(axis=1), 1)
         right = (probabilities.argmax(axis=1) == target).mean()

@@ -324,7 +324,18 @@ def test_mistakes(channels: int, dtype: Any, rng: np.random.Generator) -> None:
         assert channels == 3 or axes.images[0].get_clim() == (0, 1)
 
 
-def test_normalized_images_are_stretched(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(
+    ("mean", "std"), [([0.4, 0.5, 0.6], [0.2, 0.3, 0.25]), (0.5, 0.2), (np.array([0.1, 0.2, 0.3]), 2)]
+)
+def test_normalization_is_undone(mean: Any, std: Any, rng: np.random.Generator) -> None:
+    pixels = rng.random((2, 3, 4, 4))
+    x = (pixels - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
+    figure = viz.mistakes(x, [1, 1], np.array([[0.9, 0.1], [0.8, 0.2]]), mean=mean, std=std)
+    for axes, image in zip(figure.axes, pixels):
+        np.testing.assert_allclose(shown(axes), np.moveaxis(image, 0, -1))
+
+
+def test_images_beyond_0_to_1_are_stretched(rng: np.random.Generator) -> None:
     images = 3 * rng.standard_normal((2, 3, 4, 4))
     figure = viz.mistakes(images, [1, 1], np.array([[0.9, 0.1], [0.8, 0.2]]))
     for axes, image in zip(figure.axes, images):
@@ -345,7 +356,10 @@ def test_no_mistakes() -> None:
 
 def test_a_network_that_gives_nan() -> None:
     p = np.full((30, 2), np.nan, np.float32)
-    figure = viz.mistakes(np.full((30, 1, 4, 4), np.nan), np.ones(30, int), p)
+    images = np.full((30, 1, 4, 4), np.nan)
+    images[:, 0, 0] = np.inf, -np.inf, 0.5, 0.25
+    figure = viz.mistakes(images, np.ones(30, int), p)
+    assert shown(figure.axes[0])[:2].tolist() == [[1, 0, 0.5, 0.25], [0] * 4]
     written(figure)
     assert len(figure.axes) == 20 and figure.axes[0].get_title() == "predicted: 0 (nan)\ntrue: 1 (nan)"
 
@@ -423,6 +437,11 @@ HALVES = np.full((2, 2), 0.5)
             r"classes, integers \(n,\), got float64",
         ),
         (lambda: viz.mistakes(ONES, [0, 1], 3 * HALVES), ValueError, "softmax makes them of logits"),
+        (
+            lambda: viz.mistakes(ONES, [0, 1], HALVES, mean=[0, 0]),
+            ValueError,
+            r"mean and std as numbers or one for each of 1 channels, got \[0, 0\] and 1.0",
+        ),
         (lambda: viz.mistakes(ONES, [0, 1], HALVES, most=0), ValueError, "most of at least 1, got 0"),
     ],
 )

@@ -74,7 +74,8 @@ def _of_run(folder: Path, found: runs.Run) -> list[str]:
 
 def _of_test(folder: Path, found: runs.Run, x: np.ndarray, target: np.ndarray, logits: np.ndarray) -> str:
     likely = F.softmax(logits.astype(np.float64), 1)
-    figure = viz.mistakes(found.preprocessing.pixels(x), target, likely, found.classes)
+    how = found.preprocessing
+    figure = viz.mistakes(x, target, likely, found.classes, mean=how.mean, std=how.std)
     return _write(folder, "mistakes.png", figure)
 
 

@@ -41,11 +41,6 @@ class Preprocessing:
             x /= np.array(self.std, x.dtype)[:, None, None]
         return x
 
-    def pixels(self, x: np.ndarray) -> np.ndarray:
-        """The reverse: images of 0 to 1 from what the model wants; a new array."""
-        std, mean = (np.array(numbers, x.dtype)[:, None, None] for numbers in (self.std, self.mean))
-        return np.asarray(x * std + mean)
-
 
 @dataclass(frozen=True)
 class Run:

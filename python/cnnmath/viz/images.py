@@ -15,20 +15,27 @@ if TYPE_CHECKING:
 
 
 def mistakes(
-    images: Any, target: Any, probabilities: Any, names: Sequence[Any] | None = None, most: int = 20
+    images: Any,
+    target: Any,
+    probabilities: Any,
+    names: Sequence[Any] | None = None,
+    most: int = 20,
+    mean: Any = 0.0,
+    std: Any = 1.0,
 ) -> Figure:
     """The worst mistakes: of the images that are predicted wrongly those of the highest loss, -log p(true class).
 
     Above each image stand the predicted and the true class with their probabilities, below it its number and its loss.
 
     Args:
-        images: (n, channels, height, width), uint8, or real numbers from 0 to 1; an image that goes beyond (a
-            normalised one) is stretched so that its least value is black and its largest white. Three channels are
-            colours; of any other number the mean is drawn in grey.
+        images: (n, channels, height, width), uint8, or real numbers from 0 to 1. Three channels are colours; of any
+            other number the mean is drawn in grey.
         target: the true classes, integers (n,).
         probabilities: (n, C), such as `cnnmath.functional.softmax(trainer.predict(images), 1)`.
         names: of the classes; their numbers if None.
         most: how many images are drawn at the most.
+        mean, std: with which the images were normalized, x = (pixels - mean) / std; numbers, or one for each channel.
+            An image that goes beyond 0 to 1 all the same is stretched: its least value is black, its largest white.
 
     Returns:
         A Figure with one image in each of its axes, the worst first, five in a row; without mistakes, one that says so.
@@ -61,6 +68,13 @@ def mistakes(
         )
     if isinstance(most, bool) or most < 1:
         raise ValueError(f"mistakes: expected most of at least 1, got {most!r}")
+    try:
+        mean, std = (np.broadcast_to(np.asarray(v, float), pixels.shape[1]) for v in (mean, std))
+    except ValueError:
+        raise ValueError(
+            f"mistakes: expected mean and std as numbers or one for each of {pixels.shape[1]} channels, "
+            f"got {mean!r} and {std!r}"
+        ) from None
 
     predicted = p.argmax(axis=1)
     wrong = np.flatnonzero(predicted != truth)
@@ -79,7 +93,7 @@ def mistakes(
     figure.suptitle(title)
     for place, i in enumerate(worst):
         axes = figure.add_subplot(rows, columns, place + 1)
-        axes.imshow(_drawable(pixels[i]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.imshow(_drawable(pixels[i], mean, std), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(
             f"predicted: {labels[predicted[i]]} ({_percent(p[i, predicted[i]])})\n"
             f"true: {labels[truth[i]]} ({_percent(p[i, truth[i]])})",
@@ -91,12 +105,12 @@ def mistakes(
     return settled(figure)
 
 
-def _drawable(image: np.ndarray) -> np.ndarray:
+def _drawable(image: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """(channels, height, width) as (height, width, 3) or (height, width), from 0 to 1."""
     real = image.astype(np.float64)
     if image.dtype == np.uint8:
         real /= 255
-    real = np.nan_to_num(real)
+    real = np.nan_to_num(real * std[:, None, None] + mean[:, None, None], posinf=1, neginf=0)
     least, largest = real.min(initial=0), real.max(initial=1)
     real = (real - least) / (largest - least)
     return real.transpose(1, 2, 0) if len(real) == 3 else np.asarray(real.mean(axis=0))
