@@ -2,26 +2,62 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
 
 from .. import data
-from .runs import Preprocessing
+from . import folders
+from .runs import Preprocessing, Run
 
 NAMES = ("digits", "mnist", "fashion-mnist", "cifar10")
+AUGMENTATIONS = ("none", "auto", "crop", "flip", "crop-flip")
 
 
-def read(name: str, root: Path | None) -> tuple[data.Images, data.Images, list[str]]:
-    """(training part, test part, names of the classes), pixels of 0 to 1."""
+def known(text: str) -> str:
+    """The type of an argument that names data: one of NAMES, or a folder of images, given as its whole path."""
+    if text in NAMES:
+        return text
+    if not Path(text).expanduser().is_dir():
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {text!r} (choose from {', '.join(NAMES)}, or a folder of images)"
+        )
+    return str(Path(text).expanduser().resolve())
+
+
+def read(
+    name: str, root: Path | None, channels: int | None = None, size: tuple[int, int] | None = None
+) -> tuple[data.Images, data.Images, list[str]]:
+    """(training part, test part, names of the classes), pixels of 0 to 1.
+
+    Args:
+        name: as `known` gives it.
+        root: where the files of a data set are.
+        channels, size: of the images of a folder; None as `folders.shape_of` decides.
+    """
+    if name in NAMES:
+        train, test = _named(name, root)
+        return train, test, train.target_names
+    parts = folders.parts(Path(name))
+    shape = folders.shape_of(parts[0], channels, size)
+    train, test = (folders.images(part, shape) for part in parts)
+    return train, test, parts[0].classes
+
+
+def test_part(run: Run, root: Path | None) -> data.Images:
+    """The test part of the data that a run was trained with; `root` says where the data are now."""
+    if run.data in NAMES:
+        return _named(run.data, root)[1]
+    how = run.preprocessing
+    return folders.test_part(root or Path(run.data), (how.channels, how.height, how.width), run.classes)
+
+
+def _named(name: str, root: Path | None) -> tuple[data.Images, data.Images]:
     if name == "digits":
-        digits = data.load_digits()
-        return (*digits.split(), digits.target_names)
+        return data.load_digits().split()
     readers = {"mnist": data.mnist, "fashion-mnist": data.fashion_mnist, "cifar10": data.cifar10}
-    if name not in readers:
-        raise ValueError(f"expected the data to be one of {', '.join(NAMES)}, got {name!r}")
-    train, test = readers[name](root)
-    return train, test, train.target_names
+    return readers[name](root)
 
 
 def preprocessing(name: str, images: np.ndarray) -> Preprocessing:
@@ -39,3 +75,22 @@ def _mean(x: np.ndarray, power: int, middle: float) -> float:
     """Mean of (x - middle)^power; in float64, as sums in float32 are coarse, and in parts: a copy of all is large."""
     parts = (x[i : i + 1000].astype(np.float64) - middle for i in range(0, len(x), 1000))
     return sum(float((part**power).sum()) for part in parts) / x.size
+
+
+def augmentation(name: str, kind: str) -> str:
+    """What `--augment` without a word means for these data: digits are shifted, all else is mirrored, too."""
+    if kind != "auto":
+        return kind
+    return "crop" if name in ("digits", "mnist") else "crop-flip"
+
+
+def transform(kind: str, how: Preprocessing) -> data.Transform | None:
+    """Of normalised images: shifts by up to an eighth of the sides, with a black border; mirror images."""
+    steps: list[data.Transform] = []
+    if "crop" in kind:
+        black = [-mean / std for mean, std in zip(how.mean, how.std)]
+        padding = (max(how.width // 8, 1), max(how.height // 8, 1))
+        steps.append(data.RandomCrop((how.height, how.width), padding, fill=black))
+    if "flip" in kind:
+        steps.append(data.RandomHorizontalFlip())
+    return data.Compose(steps) if steps else None

@@ -33,7 +33,7 @@ def arguments(command: Any) -> None:
         type=Path,
         default=argparse.SUPPRESS,
         metavar="FOLDER",
-        help="where the files of the data set are (default: CNNMATH_DATA)",
+        help="where the files of the data set are (default: CNNMATH_DATA), or the folder of images is now",
     )
     command.add_argument(
         "--batch-size", type=whole(1), default=256, metavar="N", help="images computed at once"
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
 
 def tested(found: runs.Run, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The test part of a run's data: images as the model wants them, their classes, the model's logits."""
-    _, test, _ = datasets.read(found.data, getattr(options, "root", None))
+    test = datasets.test_part(found, getattr(options, "root", None))
     x, size = found.preprocessing.normalized(test.images), options.batch_size
     logits = np.concatenate([found.model(x[i : i + size]) for i in range(0, len(x), size)])
     return x, test.target, logits

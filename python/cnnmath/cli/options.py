@@ -67,6 +67,17 @@ def real(above: bool, below: float = float("inf")) -> Callable[[str], float]:
     return parse
 
 
+def size(text: str) -> tuple[int, int]:
+    """The type of a size of images, N or HEIGHTxWIDTH: (height, width)."""
+    try:
+        sides = tuple(int(side) for side in text.lower().split("x"))
+    except ValueError:
+        sides = ()
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"expected a size such as 32 or 24x32 (height, width), got {text}")
+    return sides[0], sides[-1]
+
+
 def threads(command: Any) -> None:
     """Adds --threads; see `set_threads`."""
     command.add_argument(

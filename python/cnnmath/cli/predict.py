@@ -27,6 +27,11 @@ def add(commands: Any) -> None:
     command.add_argument("folder", type=Path, metavar="RUN", help="a folder that cnnmath train wrote")
     command.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="PNG, JPEG, ...")
     command.add_argument("--top", type=whole(1), default=3, metavar="N", help="classes shown of each image")
+    command.add_argument(
+        "--invert",
+        action="store_true",
+        help="swap dark and bright: for dark digits on white paper, where the network knows bright ones on black",
+    )
     threads(command)
     command.set_defaults(run=run)
 
@@ -43,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
             failed = 1
             print(f"cnnmath: error: {' '.join(str(error).split())}", file=sys.stderr)
             continue
+        if options.invert:
+            pixels = 1 - pixels
         # One image at a time: the answer on one does not depend on the others, to the bit.
         logits = found.model(how.normalized(pixels[None]))
         likely = F.softmax(logits.astype(np.float64), 1)[0]

@@ -11,7 +11,7 @@ from .. import losses, metrics, models, nn, optim, regularizers
 from ..planner.random import manual_seed
 from ..training import Trainer
 from . import datasets, plot, runs
-from .options import real, set_threads, threads, whole
+from .options import real, set_threads, size, threads, whole
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 SCHEDULES = ("none", "step", "cosine", "onecycle")
@@ -33,13 +33,43 @@ def add(commands: Any) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     hidden: Any = argparse.SUPPRESS
-    command.add_argument("--data", choices=datasets.NAMES, default="digits", help="the data set")
+    command.add_argument(
+        "--data",
+        type=datasets.known,
+        default="digits",
+        metavar="NAME|FOLDER",
+        help=f"{', '.join(datasets.NAMES)}, or a folder of images, FOLDER/CLASS/IMAGE, of which every fifth one of "
+        "a class is kept for the test, or FOLDER/train/CLASS/IMAGE and FOLDER/test/CLASS/IMAGE",
+    )
     command.add_argument(
         "--root",
         type=Path,
         default=hidden,
         metavar="FOLDER",
         help="where the files of the data set are (default: CNNMATH_DATA)",
+    )
+    command.add_argument(
+        "--image-size",
+        type=size,
+        default=hidden,
+        metavar="N|HxW",
+        help="of the images of a folder, which are resized (default: their own, or else 64)",
+    )
+    command.add_argument(
+        "--channels",
+        type=int,
+        choices=(1, 3),
+        default=hidden,
+        help="of the images of a folder: 1 for grey, 3 for colours (default: as they are)",
+    )
+    command.add_argument(
+        "--augment",
+        choices=datasets.AUGMENTATIONS,
+        nargs="?",
+        const="auto",
+        default="none",
+        help="shift (crop) and mirror (flip) the training images at random, anew in each epoch; auto, or no word: "
+        "crop for digits and mnist, else crop-flip",
     )
     command.add_argument(
         "--model", choices=models.names(), default="small_cnn", metavar="NAME", help=", ".join(models.names())
@@ -102,7 +132,7 @@ def add(commands: Any) -> None:
         type=whole(0, 2**64 - 1),
         default=0,
         metavar="N",
-        help="of initial weights, order and dropout",
+        help="of initial weights, order, augmentation and dropout",
     )
     threads(command)
     command.add_argument(
@@ -123,8 +153,14 @@ def run(options: argparse.Namespace) -> None:
     for name in _MODEL_OPTIONS:
         if hasattr(options, name) and name not in models.options(options.model):
             options.error(f"--{name} is for {_having(name)}, not for {options.model}")
+    images = options.data not in datasets.NAMES
+    for name in ("image_size", "channels"):
+        if hasattr(options, name) and not images:
+            options.error(f"--{name.replace('_', '-')} is for folders of images, got --data {options.data}")
+    if images and hasattr(options, "root"):
+        options.error("--root is for data sets by name, got a folder of images as --data")
     set_threads(options)
-    folder = runs.new_folder(getattr(options, "out", None), options.data)
+    folder = runs.new_folder(getattr(options, "out", None), Path(options.data).name or "images")
     try:
         _train(options, folder)
     except BaseException:
@@ -134,7 +170,12 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace, folder: Path) -> None:
-    train, test, names = datasets.read(options.data, getattr(options, "root", None))
+    train, test, names = datasets.read(
+        options.data,
+        getattr(options, "root", None),
+        getattr(options, "channels", None),
+        getattr(options, "image_size", None),
+    )
     preprocessing = datasets.preprocessing(options.data, train.images)
     x, x_test = (preprocessing.normalized(part.images) for part in (train, test))
     settings: dict[str, Any] = {
@@ -151,10 +192,21 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
     loss = losses.CrossEntropyLoss(label_smoothing=options.label_smoothing)
     trainer = Trainer(model, optimizer, loss, penalties, metrics=["accuracy"])
     schedule = _schedule(options, optimizer, -(-len(x) // options.batch_size))
-    print(f"Training on {len(x)} images of {len(names)} classes, testing on {len(x_test)}", flush=True)
+    shape = f"{preprocessing.height} x {preprocessing.width}"
+    colours = "grey" if preprocessing.channels == 1 else "colour"
+    print(
+        f"Training on {len(x)} {colours} images of {len(names)} classes, {shape}, testing on {len(x_test)}",
+        flush=True,
+    )
+    augment = datasets.augmentation(options.data, options.augment)
     start = time.perf_counter()
     history = trainer.fit(
-        x, train.target, batch_size=options.batch_size, epochs=options.epochs, callbacks=schedule
+        x,
+        train.target,
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        callbacks=schedule,
+        augment=datasets.transform(augment, preprocessing),
     )
     seconds = time.perf_counter() - start
     tested = trainer.evaluate(x_test, test.target)
@@ -178,6 +230,7 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
             "seed",
         )
     }
+    chosen["augment"] = augment
     for key in ("momentum", "nesterov", "weight_decay"):
         if key in optimizer.defaults:
             chosen[key] = optimizer.defaults[key]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,21 +37,41 @@ def read_image(
     if channels not in (1, 3):
         raise ValueError(f"read_image: channels expects 1 or 3, got {channels}")
     image_module, operations = pillow("Image"), pillow("ImageOps")
-    with open(path, "rb") as file:
-        try:
-            image = operations.exif_transpose(image_module.open(file))
-            image = _converted(image_module, image, channels)
-        except Exception as error:  # on damaged files Pillow's readers raise almost anything
-            reason = (
-                "its kind is unknown" if isinstance(error, image_module.UnidentifiedImageError) else error
-            )
-            raise ValueError(f"{os.fspath(path)}: cannot be read as an image ({reason})") from error
+    with _opened(path) as image:
+        image = _converted(image_module, operations.exif_transpose(image), channels)
     if size is not None and image.size != (size[1], size[0]):
         image = image.resize((size[1], size[0]), image_module.Resampling.BILINEAR)
     pixels = np.asarray(image, np.float32)
     if channels == 3:
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(255)
     return pixels[None] / np.float32(255)
+
+
+def image_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """(channels, height, width) of an image file as it shows: 1 channel for grey, 3 for colours.
+
+    Only its header is read. Raises as `read_image` does.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        if image.getexif().get(_ORIENTATION, 1) >= 5:  # lies on its side
+            width, height = height, width
+    grey = image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+    return 1 if grey else 3, height, width
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """An image of Pillow; ValueError where the file is none, or what is done with it shows that it is damaged."""
+    image_module = pillow("Image")
+    with open(path, "rb") as file:
+        try:
+            yield image_module.open(file)
+        except Exception as error:  # on damaged files Pillow's readers raise almost anything
+            reason = (
+                "its kind is unknown" if isinstance(error, image_module.UnidentifiedImageError) else error
+            )
+            raise ValueError(f"{os.fspath(path)}: cannot be read as an image ({reason})") from error
 
 
 def _converted(image_module: Any, image: Any, channels: int) -> Any:
@@ -65,6 +86,7 @@ def _converted(image_module: Any, image: Any, channels: int) -> Any:
     return image.convert("L" if channels == 1 else "RGB")
 
 
+_ORIENTATION = 0x0112
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -129,10 +151,27 @@ class ImageFolder:
         return (image if self.transform is None else self.transform(image)), number
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
-        """All images, (n, channels, height, width), and their classes, int64 (n,)."""
-        from .loader import stacked
+        """All images, (n, channels, height, width), channels-last in memory, and their classes, int64 (n,).
 
-        return stacked([self[i] for i in range(len(self))])
+        Raises ValueError where they differ in shape.
+        """
+        order = (1, 2, 0)  # channels last
+        images: np.ndarray | None = None
+        for i, (path, _) in enumerate(self.samples):
+            image = self[i][0]
+            if image.ndim != 3:
+                raise ValueError(f"{path}: expected a transform to images of three dims, got {image.ndim}")
+            image = image.transpose(order)
+            if images is None:
+                images = np.empty((len(self), *image.shape), image.dtype)
+            elif image.shape != images.shape[1:]:
+                one, other = (tuple(np.array(s)[[2, 0, 1]].tolist()) for s in (images.shape[1:], image.shape))
+                raise ValueError(
+                    f"{path}: expected images of one shape, got {other} after {one}; ImageFolder(size=...) resizes"
+                )
+            images[i] = image
+        assert images is not None  # a folder without images is refused
+        return images.transpose(0, 3, 1, 2), np.array(self.targets, np.int64)
 
     def __repr__(self) -> str:
         return f"ImageFolder({self.root}, {len(self)} images, {len(self.classes)} classes)"
