@@ -274,5 +274,8 @@ def test_read_image(here: Path, rng: np.random.Generator) -> None:
     turned[0x0112] = 6  # turn by 90 degrees to show
     image.fromarray(np.repeat(np.array([[0, 255]], np.uint8), 8, 0)).save("turned.png", exif=turned)
     assert files.read_image("turned.png", 1).shape == (1, 2, 8)
+    image.fromarray(np.full((2, 3), 0.5, np.float32)).save("real.tif")
+    with pytest.raises(ValueError, match=r"real\.tif: .* floating-point numbers of an unknown range"):
+        files.read_image("real.tif")
     with pytest.raises(ValueError, match="channels expects 1 or 3, got 4"):
         files.read_image("colours.png", 4)

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import functional as F
 from ..data.files import read_image
+from ..data.framing import framed_as_mnist
 from . import runs
 from .options import set_threads, threads, whole
 
@@ -20,8 +21,9 @@ def add(commands: Any) -> None:
         "predict",
         help="name the classes of image files",
         description="Prints the likeliest classes of image files and their probabilities. Images of another size are "
-        "resized, colours made grey or grey made colours as the network wants them. A file that is no image is named "
-        "on the standard error, the others are still predicted, and the exit code is 1.",
+        "resized, colours made grey or grey made colours as the network wants them; for a network trained on mnist, "
+        "digits are cut out and centred as there. A file that is no image is named on the standard error, the others "
+        "are still predicted, and the exit code is 1.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     command.add_argument("folder", type=Path, metavar="RUN", help="a folder that cnnmath train wrote")
@@ -43,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     failed = 0
     for path in options.images:
         try:
-            pixels = read_image(path, how.channels, (how.height, how.width))
+            pixels = _pixels(path, found)
         except (OSError, ValueError) as error:
             failed = 1
             print(f"cnnmath: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -56,3 +58,11 @@ def run(options: argparse.Namespace) -> int:
         best = np.argsort(-likely, kind="stable")[: options.top]
         print(f"{path}: " + ", ".join(f"{found.classes[i]} ({100 * likely[i]:.1f} %)" for i in best))
     return failed
+
+
+def _pixels(path: Path, found: runs.Run) -> np.ndarray:
+    """An image as the network's training images were, before normalisation: (channels, height, width) of 0 to 1."""
+    how = found.preprocessing
+    if found.data == "mnist" and (how.channels, how.height, how.width) == (1, 28, 28):
+        return framed_as_mnist(read_image(path, 1)[0])[None]
+    return read_image(path, how.channels, (how.height, how.width))

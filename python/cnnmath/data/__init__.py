@@ -4,6 +4,7 @@ augmentation."""
 from .cifar import cifar10, read_cifar
 from .digits import load_digits
 from .files import ImageFolder, read_image
+from .framing import framed_as_mnist
 from .idx import fashion_mnist, mnist, read_idx
 from .images import Images
 from .loader import DataLoader
@@ -21,6 +22,7 @@ __all__ = [
     "Transform",
     "cifar10",
     "fashion_mnist",
+    "framed_as_mnist",
     "load_digits",
     "mnist",
     "read_cifar",

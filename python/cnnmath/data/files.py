@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .images import scaled
+
 
 def pillow(module: str) -> Any:
     """A module of Pillow; ImportError that names the extra where it is missing."""
@@ -41,10 +43,9 @@ def read_image(
         image = _converted(image_module, operations.exif_transpose(image), channels)
     if size is not None and image.size != (size[1], size[0]):
         image = image.resize((size[1], size[0]), image_module.Resampling.BILINEAR)
-    pixels = np.asarray(image, np.float32)
-    if channels == 3:
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(255)
-    return pixels[None] / np.float32(255)
+    pixels = np.asarray(image)
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)) if channels == 3 else pixels[None]
+    return scaled(planes, 255, np.float32)
 
 
 def image_shape(path: str | os.PathLike[str]) -> tuple[int, int, int]:
@@ -76,6 +77,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 def _converted(image_module: Any, image: Any, channels: int) -> Any:
     """The image in 8 bits, grey or in colours."""
+    if image.mode == "F":  # Pillow would clip it to 0 to 255, and make black what is of 0 to 1
+        raise ValueError("its pixels are floating-point numbers of an unknown range")
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip
         wide = np.asarray(image).astype(np.float64)
         image = image_module.fromarray(np.clip(np.rint(wide / 257), 0, 255).astype(np.uint8))
