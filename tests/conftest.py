@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -83,6 +84,14 @@ def run_on(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> Calla
         return run_python(check + code, CNNMATH_ISA=isa).stdout
 
     return run
+
+
+@pytest.fixture
+def python_handles_interrupts() -> Iterator[None]:
+    """Python's own handler of Ctrl-C: a shell starts what it runs in the background without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -246,8 +246,11 @@ def test_csv_on_a_full_disk(tmp_path: Path, run_python: Any) -> None:
     code = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (60, 60))
+import types
 from cnnmath.callbacks import CSVLogger
+trainer = types.SimpleNamespace(initial_epoch=0)
 log = CSVLogger({str(path)!r})
+log.set_trainer(trainer)
 log.on_train_begin()
 for epoch in range(9):
     log.on_epoch_end(epoch, {{"loss": 0.123456789012}})

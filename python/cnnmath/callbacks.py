@@ -17,10 +17,25 @@ from typing import Any
 
 import numpy as np
 
-from .io import append_bytes, save
+from .io import append_bytes, save, write_bytes
 from .training import Callback, History, Trainer
 
 Logs = dict[str, Any]
+
+
+class _Stateful(Callback):
+    """A callback that checkpoints hold; `_kept` are the names of the attributes that make its state."""
+
+    _kept: tuple[str, ...] = ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has seen so far, for checkpoints."""
+        return {name: getattr(self, name) for name in self._kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it over."""
+        for name in self._kept:
+            setattr(self, name, state_dict[name])
 
 
 class _Monitor:
@@ -63,7 +78,7 @@ class _Monitor:
         return value - self.min_delta > than if self.highest else value + self.min_delta < than
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(_Stateful):
     """Ends the training when a monitored quantity has stopped improving.
 
     An epoch improves if its value m is below b - |min_delta| (for mode "max" above b + |min_delta|), where b is the
@@ -94,6 +109,8 @@ class EarlyStopping(Callback):
     >>> len(history.epoch)  # one epoch that improves on nothing, three that do not improve on it
     4
     """
+
+    _kept = ("best", "best_epoch", "best_weights", "stopped_epoch", "wait")
 
     def __init__(
         self,
@@ -158,11 +175,20 @@ class EarlyStopping(Callback):
             self.trainer.model.load_state_dict(self.best_weights)
 
 
-class ModelCheckpoint(Callback):
-    """Saves the model's weights and statistics as it is trained: after each epoch, or only where it is the best so far.
+def _checked_freq(owner: str, save_freq: Any) -> int | None:
+    """A number of steps; None for "epoch"."""
+    whole = isinstance(save_freq, (int, np.integer)) and not isinstance(save_freq, bool)
+    if save_freq != "epoch" and not (whole and int(save_freq) > 0):
+        raise ValueError(f"{owner}: expected save_freq 'epoch' or a number of steps, got {save_freq!r}")
+    return None if save_freq == "epoch" else int(save_freq)
+
+
+class ModelCheckpoint(_Stateful):
+    """Saves the model as it is trained: after each epoch, or only where it is the best so far.
 
     A file is written beside its place and renamed when it is complete (`cnnmath.save`), so that an interruption leaves
-    the one before as it was. Read it with `model.load_state_dict(cnnmath.load(path))`.
+    the one before as it was. Weights are read with `model.load_state_dict(cnnmath.load(path))`; from a checkpoint,
+    `fit(..., resume=path)` goes on with the training.
 
     Args:
         filepath: where to; the name ends in ".safetensors". Fields such as "{epoch:02d}" (from 1), "{val_loss:.2f}", or
@@ -171,7 +197,8 @@ class ModelCheckpoint(Callback):
         verbose: 1 to print what is done.
         save_best_only: save only where the monitored quantity is better than at any time before, also in former
             calls of `fit`.
-        save_weights_only: for Keras's callers; the file has the `state_dict()` in both cases.
+        save_weights_only: True for the weights and statistics, the model's `state_dict()`; False, which is Keras's
+            default, for a checkpoint of the whole training, see `Trainer.save_checkpoint`.
         mode: "min", "max", or "auto": lower losses are better, and a metric knows by `higher_is_better`.
         save_freq: "epoch", or a number of steps; the logs of a step have "loss" alone.
         initial_value_threshold: with save_best_only, the first value to be beaten.
@@ -180,13 +207,15 @@ class ModelCheckpoint(Callback):
         best: the best value so far.
     """
 
+    _kept = ("best", "_steps")
+
     def __init__(
         self,
         filepath: str | os.PathLike[str],
         monitor: str = "val_loss",
         verbose: int = 0,
         save_best_only: bool = False,
-        save_weights_only: bool = False,
+        save_weights_only: bool = True,
         mode: str = "auto",
         save_freq: str | int = "epoch",
         initial_value_threshold: float | None = None,
@@ -197,11 +226,7 @@ class ModelCheckpoint(Callback):
             raise ValueError(
                 f"ModelCheckpoint: expected a filepath that ends in .safetensors, got {self.filepath}"
             )
-        whole = isinstance(save_freq, (int, np.integer)) and not isinstance(save_freq, bool)
-        if save_freq != "epoch" and not (whole and int(save_freq) > 0):
-            raise ValueError(
-                f"ModelCheckpoint: expected save_freq 'epoch' or a number of steps, got {save_freq!r}"
-            )
+        self._every = _checked_freq("ModelCheckpoint", save_freq)
         self.monitor = monitor
         self.verbose = verbose
         self.save_best_only = save_best_only
@@ -210,6 +235,7 @@ class ModelCheckpoint(Callback):
         self.best = initial_value_threshold
         self._epoch = 0
         self._steps = 0
+        self._due: Path | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         if self.save_best_only:
@@ -219,15 +245,15 @@ class ModelCheckpoint(Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        if self.save_freq == "epoch":
+        if self._every is None:
             return
         self._steps += 1
-        if self._steps % int(self.save_freq) == 0:
+        if self._steps % self._every == 0:
             self._save({"batch": batch + 1, **(logs or {})})
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._epoch = epoch
-        if self.save_freq == "epoch":
+        if self._every is None:
             self._save(logs or {})
 
     def _save(self, logs: Logs) -> None:
@@ -240,7 +266,18 @@ class ModelCheckpoint(Callback):
                 f"ModelCheckpoint: no {error} for {self.filepath}; there is epoch, {', '.join(logs)}"
             ) from None
         path.parent.mkdir(parents=True, exist_ok=True)
-        save(self.trainer.model, path)
+        if self.save_weights_only:
+            self._written(path, lambda: save(self.trainer.model, path))
+        else:
+            self._due = path  # when the others have seen the step, too
+
+    def on_checkpoint(self) -> None:
+        path, self._due = self._due, None
+        if path is not None:
+            self._written(path, lambda: self.trainer.save_checkpoint(path))
+
+    def _written(self, path: Path, write: Callable[[], None]) -> None:
+        write()
         if self.verbose:
             print(f"Epoch {self._epoch + 1}: saved {path}", flush=True)
 
@@ -262,6 +299,72 @@ class ModelCheckpoint(Callback):
         return True
 
 
+class BackupAndRestore(Callback):
+    """Keeps a checkpoint of the training, from which the same `fit`, called again after an interruption, goes on.
+
+    Run a program again that was interrupted, whatever ended it: `fit` continues after the last epoch (or step) that was
+    saved, and ends with the same bits as without the interruption. See `Trainer.save_checkpoint` for what is saved.
+
+    Args:
+        backup_dir: the folder of the checkpoint, "checkpoint.safetensors"; it is made.
+        save_freq: "epoch", or a number of steps.
+        delete_checkpoint: whether the checkpoint is removed when the training has come to its end. If it stays, `fit`
+            goes on from it with the next larger number of epochs.
+
+    >>> import tempfile, numpy as np, cnnmath
+    >>> from cnnmath.callbacks import BackupAndRestore
+    >>> def train(folder, epochs):
+    ...     cnnmath.manual_seed(0)
+    ...     model = cnnmath.nn.Linear(1, 1)
+    ...     trainer = cnnmath.Trainer(model, cnnmath.optim.Adam(model), cnnmath.losses.MSELoss())
+    ...     x = np.ones((8, 1), np.float32)
+    ...     backup = BackupAndRestore(folder, delete_checkpoint=False)
+    ...     history = trainer.fit(x, x, epochs=epochs, verbose=0, callbacks=[backup])
+    ...     return trainer.initial_epoch, len(history.epoch), model.weight.numpy().item()
+    >>> with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+    ...     runs = [train(first, 2), train(first, 5), train(second, 5)]
+    >>> [run[:2] for run in runs], runs[1][2] == runs[2][2]
+    ([(0, 2), (2, 5), (0, 5)], True)
+    """
+
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike[str],
+        save_freq: str | int = "epoch",
+        *,
+        delete_checkpoint: bool = True,
+    ) -> None:
+        self.path = Path(backup_dir) / "checkpoint.safetensors"
+        self.save_freq = save_freq
+        self.delete_checkpoint = delete_checkpoint
+        self._every = _checked_freq("BackupAndRestore", save_freq)
+        self._steps = 0
+        self._due = False
+
+    def checkpoint(self) -> Path | None:
+        """What `fit` is to go on from."""
+        return self.path if self.path.exists() else None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        self._steps += 1
+        self._due = self._every is not None and self._steps % self._every == 0
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self._due = self._every is None
+
+    def on_checkpoint(self) -> None:
+        if self._due:
+            self._due = False
+            self.trainer.save_checkpoint(self.path)
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self.delete_checkpoint:
+            self.path.unlink(missing_ok=True)
+
+
 class CSVLogger(Callback):
     """Writes the numbers of each epoch as a row of a CSV file: "epoch" (from 0) and then the logs by name.
 
@@ -272,6 +375,8 @@ class CSVLogger(Callback):
         filename: the file; its folder must exist.
         separator: between fields.
         append: go on with the file, with the columns of its first row, instead of replacing it.
+
+    A `fit` that goes on from a checkpoint goes on with the file, too; rows of epochs after the checkpoint are removed.
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
@@ -283,22 +388,36 @@ class CSVLogger(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.keys = None
         path = Path(self.filename)
-        if self.append and path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                self.keys = next(csv.reader(file, delimiter=self.separator), None)
-        else:
-            path.write_text("", encoding="utf-8")
+        first = self.trainer.initial_epoch
+        if not (self.append or first) or not path.exists():
+            write_bytes(path, b"")
+            return
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file, delimiter=self.separator))
+        self.keys = rows[0] if rows else None
+        if first:
+            self._cut(path, rows, first)
+
+    def _cut(self, path: Path, rows: list[list[str]], first: int) -> None:
+        """Removes the rows of epochs from `first` on: those of the last training that the file tells of."""
+        # The last one may have been cut off.
+        whole = (len(row) == len(rows[0]) and row[0].isdigit() for row in rows)
+        numbers = [int(row[0]) if good else -1 for row, good in zip(rows, whole)]
+        begin = max((i for i, number in enumerate(numbers) if number == 0), default=1)
+        kept = [row for i, row in enumerate(rows) if i < begin or 0 <= numbers[i] < first]
+        if len(kept) != len(rows):
+            write_bytes(path, self._text(kept))
+
+    def _text(self, rows: Iterable[Iterable[Any]]) -> bytes:
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=self.separator).writerows(rows)
+        return text.getvalue().encode()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         row = {"epoch": epoch, **(logs or {})}
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, delimiter=self.separator)
-        keys = self.keys
-        if keys is None:
-            keys = ["epoch", *sorted(logs or {})]
-            writer.writerow(keys)
-        writer.writerow([_field(row.get(key, "NA")) for key in keys])
-        append_bytes(Path(self.filename), text.getvalue().encode())
+        keys = ["epoch", *sorted(logs or {})] if self.keys is None else self.keys
+        rows = [[_field(row.get(key, "NA")) for key in keys]]
+        append_bytes(Path(self.filename), self._text([keys, *rows] if self.keys is None else rows))
         self.keys = keys
 
 
@@ -368,6 +487,7 @@ class LambdaCallback(Callback):
 
 
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "EarlyStopping",

@@ -116,5 +116,13 @@ class DataLoader:
                 y = y[which]
             yield x, y
 
+    def state_dict(self) -> dict[str, int]:
+        """Where it stands, for checkpoints."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Goes on from there."""
+        self.epoch = int(state_dict["epoch"])
+
     def __repr__(self) -> str:
         return f"DataLoader({len(self)} batches of {self.batch_size}, shuffle={self.shuffle})"

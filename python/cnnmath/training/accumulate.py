@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,3 +41,13 @@ class Accumulator:
         for g in grads.values():
             g /= g.dtype.type(samples)
         return grads
+
+    def state_dict(self, names: Mapping[Any, str]) -> dict[str, Any]:
+        """The sums by name of the parameter, and what they are divided by."""
+        sums = {names[p]: g.copy() for p, g in self._sums.items()}
+        return {"batches": self.batches, "samples": self._samples, "sums": sums}
+
+    def load_state_dict(self, state: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+        """Takes it over."""
+        self.batches, self._samples = state["batches"], state["samples"]
+        self._sums = {parameters[name]: g for name, g in state["sums"].items()}

@@ -12,6 +12,7 @@ from ..graph.variable import default_order, logical, physical
 from ..planner.random import shuffled as shuffled
 from .weights import sample_weights
 
+PREDICT_BATCH = 256  # samples computed at once where nothing is trained
 Batch = tuple[np.ndarray, ...]  # x, y, and where there are any the weights of the samples
 
 
@@ -73,14 +74,19 @@ class ArrayBatches:
     def __len__(self) -> int:
         return -(-len(self.x) // self.batch_size)
 
+    @property
+    def count(self) -> int:
+        return len(self)
+
     def __iter__(self) -> Iterator[Batch]:
         return self.ordered(None)
 
     def ordered(
-        self, order: np.ndarray | None, augment: Transform | None = None, key: Key = (0, 0)
+        self, order: np.ndarray | None, first: int = 0, augment: Transform | None = None, key: Key = (0, 0)
     ) -> Iterator[Batch]:
-        """The batches of an epoch, in the order of these indices (None as they lie), augmented by draws of the key."""
-        for start in range(0, len(self.x), self.batch_size):
+        """The batches of an epoch from number `first` on, in the order of these indices (None as they lie), augmented
+        by draws of the key."""
+        for start in range(first * self.batch_size, len(self.x), self.batch_size):
             stop = min(start + self.batch_size, len(self.x))
             which = slice(start, stop) if order is None else order[start:stop]
             if augment is None:
@@ -104,6 +110,15 @@ class IterableBatches:
             return len(self._batches)  # type: ignore[arg-type]
         except TypeError:
             return None
+
+    def state_dict(self) -> Any:
+        """Where the loader stands, if it tells."""
+        found = getattr(self._batches, "state_dict", None)
+        return found() if callable(found) else None
+
+    def load_state_dict(self, state: Any) -> None:
+        if state is not None and hasattr(self._batches, "load_state_dict"):
+            self._batches.load_state_dict(state)
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
@@ -134,3 +149,26 @@ def split(arrays: Sequence[Any], fraction: float) -> tuple[Batch, Batch]:
     if at == 0 or at == count:
         raise ValueError(f"validation_split: {fraction} of {count} samples leaves one part empty")
     return tuple(a[:at] for a in found), tuple(a[at:] for a in found)
+
+
+def iterable(batches: Any, op: str) -> IterableBatches:
+    if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
+        raise TypeError(f"{op}: expected targets y, or an iterable of batches (x, y) without y")
+    return IterableBatches(batches)
+
+
+def batches_of(x: Any, y: Any, batch_size: int, weights: Any, op: str) -> ArrayBatches | IterableBatches:
+    if y is not None:
+        return ArrayBatches(x, y, batch_size, weights)
+    if weights is not None:
+        raise ValueError(f"{op}: an iterable gives weights as third arrays of its batches, not sample_weight")
+    return iterable(x, op)
+
+
+def validation_of(data: Any, batch_size: int) -> ArrayBatches | IterableBatches:
+    # A list may be one of batches.
+    arrays = isinstance(data, list) and all(isinstance(part, np.ndarray) for part in data)
+    if (arrays or isinstance(data, tuple)) and len(data) in (2, 3):
+        x, y, weights = (*data, None)[:3]
+        return ArrayBatches(x, y, max(batch_size, PREDICT_BATCH), weights)
+    return iterable(data, "fit: validation_data")

@@ -28,19 +28,20 @@ class Progress:
         verbose: 0 for silence, 1 for a bar, 2 for a line at the end.
         epoch, epochs: its number from 0, and how many there are.
         total: its number of steps, None if unknown.
+        done: steps done before.
     """
 
-    def __init__(self, verbose: int, epoch: int, epochs: int, total: int | None) -> None:
+    def __init__(self, verbose: int, epoch: int, epochs: int, total: int | None, done: int = 0) -> None:
         self._verbose = verbose
         self._title = f"Epoch {epoch + 1}/{epochs}"
         self._start = time.perf_counter()
         self._shown = self._start
-        self._steps = 0
+        self._steps = done
         self._bar: Any = None
         if verbose == 1:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, desc=self._title, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(total=total, initial=done, desc=self._title, unit="step", dynamic_ncols=True)
 
     @property
     def due(self) -> bool:

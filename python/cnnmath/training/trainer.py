@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from .. import metrics as known_metrics
-from ..data.transforms import Transform, as_transform
-from ..graph.autodiff import differentiate
-from ..graph.ir import Tensor, attribute
-from ..nn import Module, Parameter
-from ..optim import Optimizer, clip_grad_norm
-from ..optim.clip import clipped
-from ..planner import eager
-from ..planner.plan import Plan
-from ..planner.random import Generator, generator, using
-from .accumulate import Accumulator
-from .batches import ArrayBatches, Batch, IterableBatches, Rows, checked_size, shuffled, split
+from ..data.transforms import as_transform
+from ..io import save
+from ..nn import Module
+from ..optim import Optimizer
+from ..planner.random import using
+from . import checkpoint
+from .batches import (
+    PREDICT_BATCH,
+    ArrayBatches,
+    IterableBatches,
+    Rows,
+    batches_of,
+    checked_size,
+    split,
+    validation_of,
+)
 from .callbacks import Callbacks, History
+from .fitting import Fit
 from .interrupt import Interruptible
-from .progress import Progress, level
-from .weights import ClassWeights, check_loss, divided, weighted_loss
+from .progress import level
+from .steps import Steps, in_mode
+from .weights import ClassWeights, check_loss
 
-PREDICT_BATCH = 256
 
-
-class Trainer:
+class Trainer(Steps):
     """Trains a model.
 
     A step (forward, loss, penalties, gradients, update) is one planned program. It computes the same bits as the manual
@@ -56,6 +60,8 @@ class Trainer:
         stop_training: set it from a callback to end `fit`: after the epoch, or, from a hook of a step, after the step;
             the epoch is then closed as any other.
         epochs_done: how many epochs were trained, in all calls of `fit`; the shuffling goes on from there.
+        initial_epoch: the epoch that the last `fit` started with, from 0; it went on from a checkpoint if above 0.
+        history: the History of the last `fit`, also of one that was interrupted.
 
     >>> import numpy as np, cnnmath
     >>> from cnnmath import nn
@@ -79,134 +85,12 @@ class Trainer:
         clip_norm: float | None = None,
         accumulate: int = 1,
     ) -> None:
-        if not isinstance(model, Module):
-            raise TypeError(f"Trainer: expected a Module as model, got {type(model).__name__}")
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"Trainer: expected an Optimizer, got {type(optimizer).__name__}")
-        if not callable(loss) or isinstance(loss, type):
-            raise TypeError(f"Trainer: expected a loss, a function of output and target, got {loss!r}")
-        own = set(model.parameters())
-        if own and not any(p in own for group in optimizer.param_groups for p in group["params"]):
-            raise ValueError(
-                "Trainer: the optimizer has no parameter of the model; was it made for another one?"
-            )
-        self.model = model
-        self.optimizer = optimizer
-        self.loss = loss
-        self.regularizers = (regularizers,) if callable(regularizers) else tuple(regularizers)
-        for regularizer in self.regularizers:
-            if not callable(regularizer) or isinstance(regularizer, type):
-                raise TypeError(
-                    f"Trainer: expected regularizers, functions of the model, got {regularizer!r}"
-                )
-        single = isinstance(metrics, str) or hasattr(metrics, "update")
-        self.metrics = [_metric(m) for m in ([metrics] if single else metrics)]
-        names = ["loss", *(m.name for m in self.metrics)]
-        if len(set(names)) != len(names):
-            raise ValueError(f"Trainer: expected metrics of distinct names, got {names[1:]}")
-        self.seed = seed
-        self.generator = None if seed is None else Generator(seed)
-        if clip_norm is not None and not (isinstance(clip_norm, (int, float, np.number)) and clip_norm >= 0):
-            raise ValueError(f"Trainer: expected clip_norm of at least 0 or None, got {clip_norm!r}")
-        self.clip_norm = clip_norm
-        if isinstance(accumulate, bool) or not isinstance(accumulate, (int, np.integer)) or accumulate < 1:
-            raise ValueError(f"Trainer: expected accumulate to be an int of at least 1, got {accumulate!r}")
-        self.accumulate = int(accumulate)
-        self._pending = Accumulator()
+        super().__init__(model, optimizer, loss, regularizers, metrics, seed, clip_norm, accumulate)
         self.stop_training = False
         self.epochs_done = 0
-        self._plans = eager.PlanCache(most=64)
-
-    # One step.
-
-    def train_step(self, x: Any, y: Any) -> float:
-        """One step on a batch, in the model's present modes: gives its loss, penalties included.
-
-        With accumulate=k every k-th call updates the model.
-
-        Args:
-            x: the input of the model.
-            y: the target, as the loss wants it; integers of any dtype become int64.
-        """
-        return self._train_step(np.asarray(x), np.asarray(y))[0]
-
-    def plan(self, x: Any, y: Any) -> Plan:
-        """The plan of a training step on such a batch; `memory` (bytes) and `graph` tell about it. Nothing is run.
-
-        With accumulate > 1 it ends with the gradients.
-        """
-        step = self._training if self.accumulate == 1 else self._gradients
-        entry, _ = self._find(step, np.asarray(x), np.asarray(y))
-        return entry.plan
-
-    def _train_step(self, *batch: np.ndarray) -> tuple[float, Any]:
-        entry, arrays = self._find(self._training if self.accumulate == 1 else self._gradients, *batch)
-        with using(self.generator):
-            loss, output, *grads = entry.form(entry.plan(*arrays))
-        if self.accumulate > 1:
-            self._pending.add(self._trainable(), grads[0], len(batch[0]))
-            if self._pending.batches >= self.accumulate:
-                self._update()
-        return float(loss), output
-
-    def _update(self) -> None:
-        """The update by the gradients of the batches since the last one."""
-        grads = self._pending.take()
-        if grads and self.clip_norm is not None:
-            clip_grad_norm(grads.values(), self.clip_norm)
-        self.optimizer.step(grads)
-
-    def _trainable(self) -> list[Parameter]:
-        return [p for p in self.model.parameters() if p.trainable]
-
-    def _find(
-        self, fn: Callable[..., Any], x: np.ndarray, y: np.ndarray, *weights: np.ndarray
-    ) -> tuple[eager.Entry, list[np.ndarray]]:
-        if y.dtype.kind in "iu":
-            y = y.astype(np.int64, copy=False)  # labels come in all integer dtypes; losses take int64
-        if weights:
-            check_loss(self.loss)
-            weights = (divided(self.loss, y, weights[0]),)
-        parts = (self.model, self.optimizer, self.loss, self.regularizers)
-        key: Hashable = (fn.__name__, *parts, bool(self.metrics), self.clip_norm is None)
-        try:
-            return eager.find(fn, (x, y, *weights), {}, key, self._plans)
-        except eager.WrongArray as error:
-            raise TypeError(f"Trainer: {error}") from None
-
-    def _objective(self, x: Tensor, y: Tensor, *weights: Tensor) -> tuple[Tensor, Any]:
-        """(loss of a batch, output of the model)."""
-        output = self.model(x)
-        if weights:
-            return weighted_loss(self.loss, output, y, *weights), output
-        loss = self.loss(output, y)
-        if not isinstance(loss, Tensor) or loss.shape != ():
-            raise ValueError(f"Trainer: expected a loss of one number (reduction mean or sum), got {loss!r}")
-        return loss, output
-
-    def _gradients(self, *batch: Tensor) -> tuple[Tensor, Any, tuple[Tensor, ...]]:
-        """(loss of a batch with penalties, output for the metrics, gradients of the trainable parameters)."""
-        loss, output = self._objective(*batch)
-        for regularizer in self.regularizers:
-            loss = loss + regularizer(self.model)
-        graph = loss.graph
-        for (
-            module
-        ) in self.model.modules():  # also those that the trace did not visit: their parameters may be frozen
-            graph.depend(module)
-        targets = [graph.variable(p) for p in self._trainable()]
-        found = differentiate(graph, [loss], [graph.constant(1.0, loss.dtype)], targets)
-        zeros = (np.zeros(t.shape, t.dtype) for t in targets)
-        grads = tuple(graph.constant(z) if g is None else g for g, z in zip(found, zeros))
-        return loss, output if self.metrics else None, grads
-
-    def _training(self, *batch: Tensor) -> tuple[Tensor, Any]:
-        """A step on a batch, with the update of the parameters."""
-        loss, output, grads = self._gradients(*batch)
-        if self.clip_norm is not None and grads:
-            grads = tuple(clipped(grads, attribute(self, "clip_norm").read))
-        self.optimizer.update(loss.graph, dict(zip(self._trainable(), grads)))
-        return loss, output
+        self.initial_epoch = 0
+        self.history = History()
+        self._fit: Fit | None = None
 
     # Training.
 
@@ -224,6 +108,7 @@ class Trainer:
         class_weight: Any = None,
         sample_weight: Any = None,
         augment: Any = None,
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Trains for some epochs.
 
@@ -248,6 +133,9 @@ class Trainer:
             augment: a transform of the training images, such as `cnnmath.data.RandomCrop`, or a function of a batch of
                 samples. The draws of sample i depend on the seed, the number of the epoch and i alone; the samples of
                 an iterable are numbered as they come. Validation is never augmented.
+            resume: a checkpoint, see `save_checkpoint`, of a `fit` with the same arguments, from where this one goes
+                on: weights, callbacks and history are to the bit what they would be without the interruption. `epochs`
+                counts those before it too. Callbacks of the same classes take over the states.
 
         With weights, the loss of a batch is 1/D Σ s_i l_i, where D is what the loss divides by without them: the number
         of its elements (so that all weights times 2 make the loss twice as large), for cross-entropy of class indices
@@ -258,7 +146,8 @@ class Trainer:
             `history["val_loss"]` and `history["val_accuracy"]` are of the end of the epoch.
 
         The model is in training mode meanwhile (frozen parts stay frozen), and in its former mode afterwards. Ctrl-C
-        ends the training between two steps.
+        raises its KeyboardInterrupt after the step in progress; `self.history` has the epochs so far, and
+        `save_checkpoint` still knows where the training stood.
         """
         verbosity = level(verbose)
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
@@ -279,90 +168,56 @@ class Trainer:
                 raise ValueError("fit: expected class_weight or sample_weight, not both")
             weigh = ClassWeights(class_weight)
         transform = None if augment is None else as_transform(augment, "fit: augment")
-        batches = _batches(x, y, batch_size, sample_weight, "fit")
-        total = len(batches) if isinstance(batches, ArrayBatches) else batches.count
-        validation = None if validation_data is None else _validation(validation_data, batch_size)
-        history = History()
-        several = isinstance(callbacks, Iterable)
-        calls = Callbacks([*(callbacks if several else (callbacks,)), history], self)
+        batches = batches_of(x, y, batch_size, sample_weight, "fit")
+        validation = None if validation_data is None else validation_of(validation_data, batch_size)
+        calls = Callbacks(callbacks if isinstance(callbacks, Iterable) else (callbacks,), self)
+        fit = Fit(self, batches, validation, int(epochs), shuffle, weigh, transform, calls, verbosity)
         self.stop_training = False
+        self.initial_epoch = 0
         self._pending.clear()  # of steps that an error ended
-        with _mode(self.model, True), Interruptible() as interrupts:
-            calls("on_train_begin", {})
-            logs: dict[str, Any] = {}
-            for epoch in range(epochs):
-                calls("on_epoch_begin", epoch, {})
-                progress = Progress(verbosity, epoch, epochs, total)
-                try:
-                    ordered = self._order(batches, shuffle, weigh, transform)
-                    logs = self._epoch(ordered, calls, progress, interrupts)
-                    if validation is not None:
-                        logs.update(
-                            {f"val_{k}": v for k, v in self._evaluate(validation, interrupts).items()}
-                        )
-                    progress.end(logs)
-                finally:
-                    progress.close()
-                self.epochs_done += 1
-                calls("on_epoch_end", epoch, logs)
-                interrupts.check()
-                if self.stop_training:
-                    break
-            calls("on_train_end", logs)
-        return history
+        resume = calls.checkpoint() if resume is None else resume
+        if resume is not None:
+            fit.resume(checkpoint.read(resume))
+        self._fit, self.history = fit, fit.history
+        return fit.run()
 
-    def _order(
-        self,
-        batches: ArrayBatches | IterableBatches,
-        shuffle: bool,
-        weigh: ClassWeights | None,
-        augment: Transform | None,
-    ) -> Iterator[Batch]:
-        key = ((self.generator or generator).seed, self.epochs_done)
-        if isinstance(batches, ArrayBatches):
-            order = shuffled(len(batches.x), *key) if shuffle else None
-            ordered = batches.ordered(order, augment, key)
-        else:
-            ordered = iter(batches) if augment is None else batches.augmented(augment, key)
-        for batch in ordered:
-            if weigh is None:
-                yield batch
-            elif len(batch) == 3:
-                raise ValueError("fit: class_weight, but the batches have weights already")
-            else:
-                yield *batch, weigh(batch[1])
+    # Checkpoints.
 
-    def _epoch(
-        self, batches: Iterator[Batch], calls: Callbacks, progress: Progress, interrupts: Interruptible
-    ) -> dict[str, Any]:
-        for metric in self.metrics:
-            metric.reset()
-        sum_of_losses, count = 0.0, 0
-        begin, end = calls.wants("on_train_batch_begin"), calls.wants("on_train_batch_end")
-        for number, batch in enumerate(batches):
-            x, y = batch[:2]
-            if begin:
-                calls("on_train_batch_begin", number, {})
-            loss, output = self._train_step(*batch)
-            sum_of_losses += loss * len(x)
-            count += len(x)
-            for metric in self.metrics:
-                metric.update(output, y)
-            if end:
-                calls("on_train_batch_end", number, {"loss": loss})
-            if progress.due:
-                progress.show(self._logs(sum_of_losses / count))
-            interrupts.check()
-            if self.stop_training:
-                break
-        if self._pending.batches:
-            self._update()
-        if count == 0:
-            raise ValueError("fit: the data gave no samples; an iterable must start anew for each epoch")
-        return self._logs(sum_of_losses / count)
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Writes all that `fit(..., resume=path)` needs to go on as if it had never been interrupted.
 
-    def _logs(self, loss: float) -> dict[str, Any]:
-        return {"loss": loss, **{m.name: m.compute() for m in self.metrics}}
+        These are the model's `state_dict`, the optimizer's (momenta, step counts, options of the groups), seeds and
+        counters of the random numbers, and of the last `fit`, in progress or not: its place, its history, and the
+        states of callbacks (schedules among them) and of batch loaders that have `state_dict()` and
+        `load_state_dict(state)`. What your program builds (layers, loss, data, what is frozen) it must build again.
+
+        The callbacks `ModelCheckpoint(..., save_weights_only=False)` and `BackupAndRestore` call it at the right
+        time. One of your own calls it from `on_checkpoint`, when all others have seen the step or the epoch.
+
+        Args:
+            path: a safetensors file, written as `cnnmath.save` does it; `cnnmath.load(path)["model"]` has the weights.
+
+        Raises RuntimeError where a step was begun and not ended, OSError that names the file where it cannot be
+        written.
+        """
+        save(checkpoint.gathered(self, self._fit), path)
+
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Takes over model, optimizer, random numbers, `epochs_done` and `history` of a checkpoint.
+
+        A `fit` that follows is a new one: its callbacks start anew. To go on with the one that was interrupted, use
+        `fit(..., resume=path)`.
+
+        Raises ValueError where the file is no checkpoint, or one of another model or optimizer; nothing is changed
+        then.
+        """
+        state = checkpoint.read(path)
+        checkpoint.restore(self, state)
+        checkpoint.restore_random(self, state)
+        self.history, self._fit = checkpoint.history_of(state), None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_fit": None}  # with callbacks and data, which are not the trainer's
 
     # Evaluation.
 
@@ -376,7 +231,7 @@ class Trainer:
             batch_size: samples computed at once.
             sample_weight: weights of the samples in the loss, as for `fit`.
         """
-        return self._evaluate(_batches(x, y, batch_size, sample_weight, "evaluate"))
+        return self._evaluate(batches_of(x, y, batch_size, sample_weight, "evaluate"))
 
     def _evaluate(
         self, batches: ArrayBatches | IterableBatches, interrupts: Interruptible | None = None
@@ -384,7 +239,7 @@ class Trainer:
         for metric in self.metrics:
             metric.reset()
         sum_of_losses, count = 0.0, 0
-        with _mode(self.model, False):
+        with in_mode(self.model, False):
             for batch in batches:
                 x, y = batch[:2]
                 entry, arrays = self._find(self._objective, *batch)
@@ -409,58 +264,10 @@ class Trainer:
             batch_size: samples computed at once; it changes no more than the rounding.
         """
         rows, batch_size = Rows(x, "x"), checked_size(batch_size)
-        with _mode(self.model, False), using(self.generator):
+        with in_mode(self.model, False), using(self.generator):
             starts = range(0, max(len(rows), 1), batch_size)
             parts = [self.model(rows.rows(slice(start, start + batch_size))) for start in starts]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def __repr__(self) -> str:
         return f"Trainer({type(self.model).__name__}, {type(self.optimizer).__name__}, {self.loss!r})"
-
-
-def _metric(metric: Any) -> Any:
-    if isinstance(metric, str):
-        return known_metrics.by_name(metric)
-    if isinstance(metric, type) or not all(
-        hasattr(metric, a) for a in ("name", "reset", "update", "compute")
-    ):
-        raise TypeError(
-            f"Trainer: expected metrics by name, or objects with name, reset, update and compute, got {metric!r}"
-        )
-    return metric
-
-
-def _iterable(batches: Any, op: str) -> IterableBatches:
-    if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
-        raise TypeError(f"{op}: expected targets y, or an iterable of batches (x, y) without y")
-    return IterableBatches(batches)
-
-
-def _batches(x: Any, y: Any, batch_size: int, weights: Any, op: str) -> ArrayBatches | IterableBatches:
-    if y is not None:
-        return ArrayBatches(x, y, batch_size, weights)
-    if weights is not None:
-        raise ValueError(f"{op}: an iterable gives weights as third arrays of its batches, not sample_weight")
-    return _iterable(x, op)
-
-
-def _validation(data: Any, batch_size: int) -> ArrayBatches | IterableBatches:
-    arrays = isinstance(data, list) and all(
-        isinstance(part, np.ndarray) for part in data
-    )  # not a list of batches
-    if (arrays or isinstance(data, tuple)) and len(data) in (2, 3):
-        x, y, weights = (*data, None)[:3]
-        return ArrayBatches(x, y, max(batch_size, PREDICT_BATCH), weights)
-    return _iterable(data, "fit: validation_data")
-
-
-@contextmanager
-def _mode(model: Module, training: bool) -> Iterator[None]:
-    """The model in training or evaluation mode, and then as it was, module by module."""
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, was in before:
-            module.training = was
