@@ -4,9 +4,20 @@
 #include <stdexcept>
 #include <unordered_map>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 // The tables of kernels, one for each family and instruction set.
 #define FAMILY(family) extern const KernelList family##_kernels;
 #if defined(__x86_64__)
+namespace cnnmath::amx {
+#include "families.def"
+}
 namespace cnnmath::avx512 {
 #include "families.def"
 }
@@ -30,6 +41,13 @@ using Tables = std::vector<KernelList>;
 
 Tables tables_of(const std::string& isa) {
 #if defined(__x86_64__)
+  if (isa == "amx") {
+    return {
+#define FAMILY(family) amx::family##_kernels,
+#include "families.def"
+#undef FAMILY
+    };
+  }
   if (isa == "avx512") {
     return {
 #define FAMILY(family) avx512::family##_kernels,
@@ -60,9 +78,26 @@ Tables tables_of(const std::string& isa) {
   };
 }
 
+#if defined(__x86_64__)
+// AMX with bfloat16, and the kernel's leave to use its registers, which it wants to be asked for once.
+bool has_amx() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned bf16 = 1u << 22, tile = 1u << 24;
+  if ((d & bf16) == 0 || (d & tile) == 0) return false;
+#if defined(__linux__)
+  constexpr long request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+  return syscall(SYS_arch_prctl, request, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+#endif
+
 bool machine_has([[maybe_unused]] const std::string& isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
+  if (isa == "amx") return machine_has("avx512") && has_amx();
   if (isa == "avx512") {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&

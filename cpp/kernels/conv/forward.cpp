@@ -2,6 +2,7 @@
 // place), phase 1 sweeps.
 #include "kernels/conv/parts.h"
 #include "kernels/conv/planar.h"
+#include "kernels/conv/split_sweep.h"
 #include "kernels/conv/sweep.h"
 
 namespace cnnmath::CNNMATH_ISA {
@@ -12,28 +13,34 @@ constexpr int64_t kPackRows = 64;
 
 int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Either kind of sweep.
+// Every kind of sweep.
 template <class T>
 int64_t sum_tasks(const Sweep<T>& s) {
+  if (SplitSweep<T>::pays(s)) return SplitSweep<T>::tasks(s);
   return planar_pays(s) ? planar_tasks(s) : s.tasks();
 }
 template <class T>
 int64_t pack_grad_tasks(const Sweep<T>& s) {
+  if (SplitSweep<T>::pays(s)) return SplitSweep<T>::pack_tasks(s);
   return planar_pays(s) ? 1 : s.groups * s.panels.count;
 }
 template <class T>
 int64_t packed_bytes(const Sweep<T>& s) {
+  if (SplitSweep<T>::pays(s)) return SplitSweep<T>::packed_bytes(s);
   const int64_t size = planar_pays(s) ? planar_packed_size(s) : s.packed_size();
   return round_64(size * static_cast<int64_t>(sizeof(T)));
 }
 template <class T>
 int64_t scratch_bytes(const Sweep<T>& s) {
+  if (SplitSweep<T>::pays(s)) return SplitSweep<T>::scratch(s);
   return planar_pays(s) ? planar_scratch(s) : sweep_scratch(s);
 }
 template <class T>
-void run_sum(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* bias, int64_t relu, T* y,
-             void* scratch, int64_t task) {
-  if (planar_pays(s))
+void run_sum(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, SweepWeights<T> weights, const T* bias,
+             int64_t relu, T* y, void* scratch, int64_t task) {
+  if (SplitSweep<T>::pays(s))
+    SplitSweep<T>::run(s, x, w, weights.base, bias, relu, y, scratch, task);
+  else if (planar_pays(s))
     run_planar(s, x, weights.base, bias, relu, y, scratch, task);
   else
     run_sweep(s, x, weights, bias, relu, y, scratch, task);
@@ -56,14 +63,23 @@ Sweep<T> forward_sweep(const ConvShape& s) {
 // (Several panels could be read in place too, but steps of more than a panel cost a tenth of the speed.)
 template <class T>
 bool in_place(const ConvShape& s, const Sweep<T>& f) {
-  if (planar_pays(f)) return false;
+  if (SplitSweep<T>::pays(f) || planar_pays(f)) return false;
   const int64_t oc = s.oc / s.groups;
   return oc % Vec<T>::lanes == 0 &&
          ((s.groups == 1 && panels_of<T>(oc).count == 1) || s.n * s.oh * s.ow <= 192);
 }
 
 template <class T>
+WeightsAt<T> forward_weights(const ConvShape& s, const Sweep<T>& f, const T* w) {
+  return {w, s.kw, f.ic * s.oc, s.oc, 1};
+}
+
+template <class T>
 void pack_forward(const ConvShape& s, const Sweep<T>& f, const T* w, T* out, int64_t index) {
+  if (SplitSweep<T>::pays(f)) {
+    SplitSweep<T>::pack(f, forward_weights(s, f, w), out, index);
+    return;
+  }
   if (planar_pays(f)) {
     planar_pack(f, w, s.kw, f.ic * s.oc, s.oc, 1, out);
     return;
@@ -81,6 +97,7 @@ void pack_forward(const ConvShape& s, const Sweep<T>& f, const T* w, T* out, int
 
 template <class T>
 int64_t pack_forward_tasks(const Sweep<T>& f) {
+  if (SplitSweep<T>::pays(f)) return SplitSweep<T>::pack_tasks(f);
   return planar_pays(f) ? 1 : f.groups * ((f.depth + kPackRows - 1) / kPackRows);
 }
 
@@ -127,7 +144,7 @@ void forward_run(const Task& t) {
   const SweepWeights<T> weights =
       packs ? SweepWeights<T>{static_cast<const T*>(t.workspace), 0} : SweepWeights<T>{w, s.oc};
   for (int64_t i = small ? 0 : t.index; i < (small ? sum_tasks(f) : t.index + 1); ++i)
-    run_sum(f, x, weights, bias, s.relu, y, t.scratch, i);
+    run_sum(f, x, forward_weights(s, f, w), weights, bias, s.relu, y, t.scratch, i);
 }
 
 // ---------------------------------------------------------------- gradient of the input
@@ -145,7 +162,16 @@ Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
 }
 
 template <class T>
+WeightsAt<T> grad_weights(const ConvShape& s, const Sweep<T>& g, const T* w) {
+  return {w, s.kw, g.oc * s.oc, 1, s.oc};
+}
+
+template <class T>
 void pack_grad(const ConvShape& s, const Sweep<T>& g, const T* w, T* out, int64_t index) {
+  if (SplitSweep<T>::pays(g)) {
+    SplitSweep<T>::pack(g, grad_weights(s, g, w), out, index);
+    return;
+  }
   if (planar_pays(g)) {
     planar_pack(g, w, s.kw, g.oc * s.oc, 1, s.oc, out);
     return;
@@ -212,7 +238,8 @@ void grad_run(const Task& t) {
       if (t.phase == 0)
         pack_grad(s, g, w, weights, i);
       else
-        run_sum(g, dy, SweepWeights<T>{weights, 0}, static_cast<const T*>(nullptr), 0, dx, t.scratch, i);
+        run_sum(g, dy, grad_weights(s, g, w), SweepWeights<T>{weights, 0}, static_cast<const T*>(nullptr), 0,
+                dx, t.scratch, i);
       if (!small) return;
     }
     before += tasks;

@@ -7,7 +7,9 @@
 // bias and act. k is cut in chunks only where C is too small to feed a handful of tasks. All of it follows
 // from the shape.
 #include "core/kernel.h"
+#include "kernels/gemm/combine.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/matmul_split.h"
 #include "kernels/gemm/parts.h"
 #include "kernels/tile/pack.h"
 #include "kernels/tile/tile.h"
@@ -25,9 +27,8 @@ const MatmulShape& shape_of(const int64_t* p) { return *reinterpret_cast<const M
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 17;   // about 80 us
 constexpr int64_t kLeastFlops = int64_t{kVecBytes} << 14;  // less is not worth a task of its own
 constexpr int64_t kRows = 128;
-constexpr int64_t kPiece = 1024;  // of k
-constexpr int64_t kSkew = 16;     // keeps copied rows from falling on the same cache sets
-constexpr int64_t kCombine = 16 << 10;
+constexpr int64_t kPiece = 1024;   // of k
+constexpr int64_t kSkew = 16;      // keeps copied rows from falling on the same cache sets
 constexpr int64_t kPackRows = 64;  // of B, in a task of phase `pack`
 
 enum class Rows { in_place, copied, columns };  // how A is read
@@ -100,8 +101,19 @@ int64_t packed_bytes(const MatmulShape& s, const MatmulPlan<T>& f) {
 
 }  // namespace
 
+// The shapes that go to a matrix unit.
+#if defined(__AMX_BF16__)
+#define SPLIT(function, ...)              \
+  if constexpr (sizeof(T) == 4)           \
+    if (matmul_split::takes(shape_of(p))) \
+  return matmul_split::function(shape_of(p) __VA_OPT__(, ) __VA_ARGS__)
+#else
+#define SPLIT(function, ...)
+#endif
+
 template <class T>
 int phases(const int64_t* p) {
+  SPLIT(phases);
   const MatmulPlan<T> f = plan<T>(shape_of(p));
   return f.packs_ahead + 1 + (f.chunks > 1);
 }
@@ -110,6 +122,7 @@ static bool small(const MatmulShape& s) { return 2 * s.m * s.n * s.k <= (int64_t
 
 template <class T>
 int64_t tasks(const int64_t* p, int phase) {
+  SPLIT(tasks, phase);
   const MatmulShape& s = shape_of(p);
   const MatmulPlan<T> f = plan<T>(s);
   if (small(s)) return 1;
@@ -119,6 +132,7 @@ int64_t tasks(const int64_t* p, int phase) {
 
 template <class T>
 int64_t workspace(const int64_t* p) {
+  SPLIT(workspace);
   const MatmulShape& s = shape_of(p);
   const MatmulPlan<T> f = plan<T>(s);
   const int64_t partial = f.chunks > 1 ? f.chunks * s.m * s.n * static_cast<int64_t>(sizeof(T)) : 0;
@@ -133,6 +147,7 @@ static int64_t copy_bytes(const MatmulPlan<T>& f) {
 
 template <class T>
 int64_t scratch(const int64_t* p) {
+  SPLIT(scratch);
   const MatmulPlan<T> f = plan<T>(shape_of(p));
   const int64_t panel = f.packs && !f.packs_ahead ? f.piece * f.panels.vectors(0) * kVecBytes : 0;
   const int64_t last = f.packs && !f.packs_ahead ? f.piece * f.panels.last * kVecBytes : 0;
@@ -226,27 +241,12 @@ void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& 
   }
 }
 
-template <class T>
-void combine(const MatmulShape& s, const T* partial, int64_t chunks, const Operands<T>& o, int64_t begin,
-             int64_t end) {
-  constexpr int L = Vec<T>::lanes;
-  // Along rows of C, so that the bias is by vectors.
-  while (begin < end) {
-    const int64_t j = begin % s.n, n = min_of(min_of(s.n - j, end - begin), L);
-    Vec<T> sum = load_n(partial + begin, n);
-    for (int64_t k = 1; k < chunks; ++k) sum = sum + load_n(partial + k * s.m * s.n + begin, n);
-    if (o.accumulate) sum = sum + load_n(o.c + begin, n);
-    if (o.bias) sum = sum + load_n(o.bias + j, n);
-    if (o.relu) sum = max(zero<T>(), sum);
-    store_n(o.c + begin, sum, n);
-    begin += n;
-  }
-}
-
 }  // namespace
 
 template <class T>
 void run(const Task& t) {
+  [[maybe_unused]] const int64_t* p = t.p;
+  SPLIT(run, t);
   const MatmulShape& s = shape_of(t.p);
   const MatmulPlan<T> f = plan<T>(s);
   Operands<T> o{static_cast<const T*>(t.a[0]),
@@ -283,7 +283,7 @@ void run(const Task& t) {
     }
     return;
   }
-  combine(s, partial, f.chunks, o, all ? 0 : t.index * kCombine,
+  combine(s, partial, f.chunks, o.bias, o.c, all ? 0 : t.index * kCombine,
           all ? s.m * s.n : min_of((t.index + 1) * kCombine, s.m * s.n));
 }
 

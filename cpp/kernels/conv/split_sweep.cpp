@@ -1,0 +1,351 @@
+#include "kernels/conv/split_sweep.h"
+
+#if defined(__AMX_BF16__)
+#include "kernels/tile/split.h"
+
+namespace cnnmath::CNNMATH_ISA {
+
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+constexpr int64_t kTaskFlops = 16 << 20;    // about 50 us
+constexpr int64_t kTaskSource = 512 << 10;  // bytes of split source that should stay in L2
+constexpr int64_t kPiece = 64;              // blocks of k: their weights for a panel stay in L2
+constexpr int64_t kPanelTiles = 2;
+
+// How the work is cut, from the shape alone.
+struct Plan {
+  bool merged;         // taps next to each other in memory are one run
+  int64_t runs, run;   // of k: their number, their length
+  int64_t run_blocks;  // blocks of a run
+  int64_t tiles;       // of 16 outputs
+  int64_t task_panels, panel_blocks;
+  int64_t rows, row_blocks;      // output rows of a task, cut within an image,
+  int64_t images, image_blocks;  // or several images
+  int64_t source_rows, source_columns;
+  bool flat;                  // rows of the copy are one line of pixels
+  int64_t segments, segment;  // lines of pixels in a task, their length
+  int64_t blocks() const { return runs * run_blocks; }
+  int64_t panels() const { return ceil_div(tiles, kPanelTiles); }
+  int64_t segment_tiles() const { return ceil_div(segment, kSplitLanes); }
+  int64_t pixel_tiles() const { return segments * segment_tiles(); }
+  int64_t piece() const { return ceil_div(blocks(), ceil_div(blocks(), kPiece)); }
+};
+
+Plan plan(const Sweep<float>& s) {
+  Plan f{};
+  f.merged = s.u.taps == 1 || s.u.offset_step == 1;
+  f.runs = f.merged ? s.v.taps : s.v.taps * s.u.taps;
+  f.run = s.depth / f.runs;
+  f.run_blocks = ceil_div(f.run, kSplitDepth);
+  f.tiles = ceil_div(s.oc, kSplitLanes);
+  f.source_columns = s.u.source_end(s.u.outs) - s.u.source_begin(0);
+  const auto source_rows = [&](int64_t rows) { return s.v.source_end(rows) - s.v.source_begin(0); };
+  // Padded rows as one line waste their padding, rows by themselves the rest of their last tile.
+  f.flat = s.u.source_step == 1 && s.v.source_step == 1 && f.source_columns < round_up(s.u.outs, kSplitLanes);
+  const int64_t pixel_flops = 2 * f.blocks() * kSplitDepth * f.tiles * kSplitLanes;
+  const int64_t row_bytes = 6 * f.source_columns * s.ic;
+  f.rows = max_of(kTaskFlops / (pixel_flops * s.u.outs), 1);
+  const int64_t halo = source_rows(1) - s.v.source_step;
+  f.rows = min_of(f.rows, max_of((kTaskSource / row_bytes - halo) / s.v.source_step, 1));
+  f.rows = min_of(f.rows, s.v.outs);
+  f.row_blocks = ceil_div(s.v.outs, f.rows);
+  f.rows = ceil_div(s.v.outs, f.row_blocks);
+  f.images = 1;
+  if (f.row_blocks == 1) {
+    f.images = kTaskFlops / (pixel_flops * s.u.outs * f.rows);
+    f.images = max_of(min_of(min_of(f.images, kTaskSource / (row_bytes * source_rows(f.rows))), s.n), 1);
+  }
+  f.image_blocks = ceil_div(s.n, f.images);
+  f.images = ceil_div(s.n, f.image_blocks);
+  f.source_rows = source_rows(f.rows);
+  f.segments = f.flat ? f.images : f.images * f.rows;
+  f.segment = f.flat ? (f.rows - 1) * f.source_columns + s.u.outs : s.u.outs;
+  // All panels share the splitting of the source, unless that leaves too few tasks.
+  f.panel_blocks = min_of(ceil_div(8, f.image_blocks * f.row_blocks), f.panels());
+  f.task_panels = ceil_div(f.panels(), f.panel_blocks);
+  f.panel_blocks = ceil_div(f.panels(), f.task_panels);
+  return f;
+}
+
+// Scratch of a task.
+struct Pixel {
+  float* y;  // null: not a pixel of y
+  int64_t image, t, q;
+};
+struct Room {
+  uint16_t* source;       // [plane][image][row][column][channel]
+  int64_t plane;          // numbers from plane to plane
+  float* sums;            // [tile of pixels][tile of outputs]
+  const uint16_t** tile;  // where each tile of pixels begins in the source
+  Pixel* out;             // each pixel of each tile
+  int64_t* offset;        // of each block
+  uint8_t* map;           // 1: this pixel of the source has a number that cannot be split, or a NaN
+};
+
+int64_t pixels_in(const Plan& f) { return f.images * f.source_rows * f.source_columns; }
+// Tiles reach beyond the last pixel, and blocks beyond the last channel.
+int64_t slack(const Sweep<float>& s) { return kSplitLanes * s.u.source_step * s.ic + kSplitDepth; }
+int64_t plane_of(const Sweep<float>& s, const Plan& f) {
+  return round_up(pixels_in(f) * s.ic + slack(s), 32);
+}
+
+Room room_of(const Sweep<float>& s, const Plan& f, char* memory, int64_t* bytes) {
+  Room room{};
+  int64_t at = 0;
+  const auto take = [&](int64_t size) {
+    char* p = memory + at;
+    at += round_up(size, 64);
+    return p;
+  };
+  room.plane = plane_of(s, f);
+  room.source = reinterpret_cast<uint16_t*>(take(3 * room.plane * 2));
+  room.sums = reinterpret_cast<float*>(take(f.pixel_tiles() * kPanelTiles * kSplitTile));
+  room.tile = reinterpret_cast<const uint16_t**>(take(f.pixel_tiles() * static_cast<int64_t>(sizeof(void*))));
+  room.out =
+      reinterpret_cast<Pixel*>(take(f.pixel_tiles() * kSplitLanes * static_cast<int64_t>(sizeof(Pixel))));
+  room.offset = reinterpret_cast<int64_t*>(take(f.blocks() * 8));
+  room.map = reinterpret_cast<uint8_t*>(take(pixels_in(f)));
+  if (bytes) *bytes = at;
+  return room;
+}
+
+void zero_planes(const Room& room, int64_t at, int64_t n) {
+  for (int p = 0; p < 3; ++p) {
+    uint16_t* to = room.source + p * room.plane + at;
+    for (int64_t i = 0; i < n; ++i) to[i] = 0;
+  }
+}
+
+// Rows [from, to) of one image, split, zeros outside the map. Tells whether some number could not be split.
+bool copy_source(const Sweep<float>& s, const Plan& f, const float* image, int64_t from, int64_t to,
+                 const Room& room, int64_t pixel) {
+  const int64_t left = s.u.source_begin(0), columns = f.source_columns;
+  const int64_t begin = min_of(max_of(-left, 0), columns);  // first column inside the map
+  const int64_t end = max_of(min_of(s.w - left, columns), begin);
+  bool found = false;
+  for (int64_t r = from; r < to; ++r, pixel += columns) {
+    if (r < 0 || r >= s.h || begin == end) {
+      zero_planes(room, pixel * s.ic, columns * s.ic);
+      continue;
+    }
+    const float* row = image + (r * s.w + left + begin) * s.c;
+    zero_planes(room, pixel * s.ic, begin * s.ic);
+    const int64_t n = (end - begin) * s.ic;
+    if (split_run(room.source + (pixel + begin) * s.ic, room.plane, row, n)) {
+      found = true;
+      for (int64_t i = 0; i < n; ++i)
+        if (!splits(row[i])) room.map[pixel + begin + i / s.ic] = 1;
+    }
+    zero_planes(room, (pixel + end) * s.ic, (columns - end) * s.ic);
+  }
+  return found;
+}
+
+// Pixel q of row t of an image, output o, number by number; a sum that is NaN stays so.
+float exact(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t, int64_t q,
+            int64_t o) {
+  float sum = 0;
+  for (int64_t a = 0; a < s.v.taps; ++a) {
+    for (int64_t b = 0; b < s.u.taps; ++b) {
+      const int64_t row = t * s.v.source_step + s.v.offset + a * s.v.offset_step;
+      const int64_t column = q * s.u.source_step + s.u.offset + b * s.u.offset_step;
+      const bool inside = row >= 0 && row < s.h && column >= 0 && column < s.w;
+      const float* x = image + (row * s.w + column) * s.c;
+      const int64_t tap =
+          (s.v.tap_begin + a * s.v.tap_step) * w.kernel_width + s.u.tap_begin + b * s.u.tap_step;
+      const float* weight = w.base + tap * w.tap_step + o * w.o_step;
+      for (int64_t k = 0; k < s.ic && sum == sum; ++k)
+        sum = __builtin_fmaf(inside ? x[k] : 0.0f, weight[k * w.k_step], sum);
+    }
+  }
+  return sum;
+}
+
+// Whether the window of a pixel met a mark.
+bool marked(const Sweep<float>& s, const Plan& f, const uint8_t* map, int64_t row, int64_t q) {
+  for (int64_t a = 0; a < s.v.taps; ++a)
+    for (int64_t b = 0; b < s.u.taps; ++b)
+      if (map[(row + a * s.v.offset_step) * f.source_columns + q * s.u.source_step + b * s.u.offset_step])
+        return true;
+  return false;
+}
+
+// Outputs [o, o + n) of a pixel whose window or weights held what cannot be split.
+void mend(const Sweep<float>& s, const Plan& f, const WeightsAt<float>& w, const float* x, const Room& room,
+          const Pixel& pixel, int64_t image0, int64_t row0, int64_t o, int64_t n, bool wild, uint32_t wild_o,
+          float* sums) {
+  const int64_t row = (pixel.image - image0) * f.source_rows + (pixel.t - row0) * s.v.source_step;
+  const bool all = wild && marked(s, f, room.map, row, pixel.q);
+  for (int64_t l = 0; l < n; ++l)
+    if (all || (wild_o >> l & 1))
+      sums[l] = exact(s, w, x + pixel.image * s.h * s.w * s.c, pixel.t, pixel.q, o + l);
+}
+
+const uint32_t* wild_outputs(const Plan& f, const char* packed) {
+  return reinterpret_cast<const uint32_t*>(packed + f.tiles * f.blocks() * kSplitBlock);
+}
+
+}  // namespace
+
+bool SplitSweep<float>::pays(const Sweep<float>& s) {
+  if (s.groups != 1 || s.oc < 16 || s.depth == 0 || s.n == 0 || s.u.outs <= 0 || s.v.outs <= 0) return false;
+  const Plan f = plan(s);
+  // What a split number is used for must repay the splitting; the unit is half as fast again as the vectors, of which padding
+  // takes its part.
+  if (s.depth * s.oc < 64 * s.ic) return false;
+  const double useful = static_cast<double>(s.depth) / static_cast<double>(f.blocks() * kSplitDepth) *
+                        static_cast<double>(s.oc) / static_cast<double>(f.tiles * kSplitLanes) *
+                        static_cast<double>(s.u.outs * f.rows) /
+                        static_cast<double>(f.segment_tiles() * kSplitLanes * (f.flat ? 1 : f.rows));
+  return useful > 0.65;
+}
+
+int64_t SplitSweep<float>::tasks(const Sweep<float>& s) {
+  const Plan f = plan(s);
+  return f.panel_blocks * f.image_blocks * f.row_blocks;
+}
+
+int64_t SplitSweep<float>::pack_tasks(const Sweep<float>& s) { return plan(s).tiles; }
+
+int64_t SplitSweep<float>::packed_bytes(const Sweep<float>& s) {
+  const Plan f = plan(s);
+  return f.tiles * f.blocks() * kSplitBlock + round_up(f.tiles * 4, 64);
+}
+
+int64_t SplitSweep<float>::scratch(const Sweep<float>& s) {
+  int64_t bytes = 0;
+  room_of(s, plan(s), nullptr, &bytes);
+  return bytes;
+}
+
+void SplitSweep<float>::pack(const Sweep<float>& s, const WeightsAt<float>& w, void* out, int64_t tile) {
+  char* packed = static_cast<char*>(out);
+  const Plan f = plan(s);
+  const int64_t panel = tile / kPanelTiles, width = min_of(f.tiles - panel * kPanelTiles, kPanelTiles);
+  const int64_t o0 = tile * kSplitLanes, outs = min_of(s.oc - o0, kSplitLanes);
+  char* to = packed + (panel * kPanelTiles * f.blocks() + tile % kPanelTiles) * kSplitBlock;
+  uint32_t wild = 0;
+  for (int64_t r = 0; r < f.runs; ++r) {
+    const int64_t a = f.merged ? r : r / s.u.taps, b = f.merged ? 0 : r % s.u.taps;
+    const int64_t tap =
+        (s.v.tap_begin + a * s.v.tap_step) * w.kernel_width + s.u.tap_begin + b * s.u.tap_step;
+    const float* base = w.base + tap * w.tap_step + o0 * w.o_step;
+    for (int64_t l = 0; l < f.run; l += kSplitDepth, to += width * kSplitBlock) {
+      const int64_t depth = min_of(f.run - l, kSplitDepth);
+      const auto at = [&](int64_t k) {
+        return base + k / s.ic * s.u.tap_step * w.tap_step + k % s.ic * w.k_step;
+      };
+      if (s.ic % kSplitDepth == 0) {
+        wild |= split_b(to, at(l), w.o_step == 1 ? Lie::along_i : Lie::along_k,
+                        w.o_step == 1 ? w.k_step : w.o_step, outs, depth);
+        continue;
+      }
+      float rows[kSplitDepth * kSplitLanes];
+      for (int64_t k = 0; k < depth; ++k)
+        for (int64_t o = 0; o < outs; ++o) rows[k * kSplitLanes + o] = at(l + k)[o * w.o_step];
+      wild |= split_b(to, rows, Lie::along_i, kSplitLanes, outs, depth);
+    }
+  }
+  const_cast<uint32_t*>(wild_outputs(f, packed))[tile] = wild;
+}
+
+void SplitSweep<float>::run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w,
+                            const void* weights_packed, const float* bias, int64_t relu, float* y,
+                            void* scratch, int64_t task) {
+  const char* packed = static_cast<const char*>(weights_packed);
+  const Plan f = plan(s);
+  const int64_t panel0 = task % f.panel_blocks * f.task_panels,
+                panel1 = min_of(panel0 + f.task_panels, f.panels());
+  const int64_t rest = task / f.panel_blocks;
+  const int64_t row0 = rest % f.row_blocks * f.rows, row1 = min_of(row0 + f.rows, s.v.outs);
+  const int64_t image0 = rest / f.row_blocks * f.images, image1 = min_of(image0 + f.images, s.n);
+  const Room room = room_of(s, f, static_cast<char*>(scratch), nullptr);
+
+  const int64_t image_pixels = f.source_rows * f.source_columns;
+  for (int64_t i = 0; i < pixels_in(f); ++i) room.map[i] = 0;
+  bool wild = false;
+  for (int64_t image = image0; image < image1; ++image)
+    wild |= copy_source(s, f, x + image * s.h * s.w * s.c, s.v.source_begin(row0), s.v.source_end(row1), room,
+                        (image - image0) * image_pixels);
+  const int64_t tail =
+      ((image1 - image0 - 1) * f.source_rows + s.v.source_end(row1) - s.v.source_begin(row0)) *
+      f.source_columns * s.ic;
+  zero_planes(room, tail, slack(s));
+
+  // Where the pixels of each tile begin in the copy, and where they go.
+  const int64_t used_rows = row1 - row0, lines = f.flat ? 1 : used_rows;
+  const int64_t segment = f.flat ? (used_rows - 1) * f.source_columns + s.u.outs : s.u.outs;
+  const int64_t segment_tiles = ceil_div(segment, kSplitLanes),
+                pixel_tiles = (image1 - image0) * lines * segment_tiles;
+  const int64_t step = s.u.source_step;
+  for (int64_t i = 0; i < pixel_tiles * kSplitLanes; ++i) room.out[i].y = nullptr;
+  int64_t first = 0;
+  for (int64_t image = image0; image < image1; ++image) {
+    for (int64_t line = 0; line < lines; ++line) {
+      const int64_t pixel = (image - image0) * image_pixels + line * s.v.source_step * f.source_columns;
+      for (int64_t i = 0; i < segment_tiles; ++i)
+        room.tile[first / kSplitLanes + i] = room.source + (pixel + i * kSplitLanes * step) * s.ic;
+      for (int64_t t = f.flat ? 0 : line; t < (f.flat ? used_rows : line + 1); ++t) {
+        Pixel* out = room.out + first + (f.flat ? t * f.source_columns : 0);
+        float* to =
+            y +
+            ((image * s.out_h + s.v.out_begin + (row0 + t) * s.v.out_step) * s.out_w + s.u.out_begin) * s.oc;
+        for (int64_t q = 0; q < s.u.outs; ++q) out[q] = {to + q * s.u.out_step * s.oc, image, row0 + t, q};
+      }
+      first += segment_tiles * kSplitLanes;
+    }
+  }
+  for (int64_t r = 0; r < f.runs; ++r) {
+    const int64_t a = f.merged ? r : r / s.u.taps, b = f.merged ? 0 : r % s.u.taps;
+    const int64_t at = (a * s.v.offset_step * f.source_columns + b * s.u.offset_step) * s.ic * 2;
+    for (int64_t q = 0; q < f.run_blocks; ++q) room.offset[r * f.run_blocks + q] = at + q * kSplitDepth * 2;
+  }
+
+  const SplitUnit unit;
+  for (int64_t panel = panel0; panel < panel1; ++panel) {
+    const int64_t width = min_of(f.tiles - panel * kPanelTiles, kPanelTiles), blocks = f.blocks();
+    const char* weights = packed + panel * kPanelTiles * blocks * kSplitBlock;
+    for (int64_t from = 0; from < blocks; from += f.piece()) {
+      const SplitCall call{
+          min_of(f.piece(), blocks - from),     room.offset + from,  step * s.ic * 2, room.plane * 2,
+          weights + from * width * kSplitBlock, width * kSplitBlock, from > 0};
+      for (int64_t tile = 0; tile < pixel_tiles;) {
+        const int64_t left = pixel_tiles - tile;
+        const int ma = width == 1 && left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        const char* a[4];
+        float* c[4];
+        for (int i = 0; i < ma; ++i) {
+          a[i] = reinterpret_cast<const char*>(room.tile[tile + i]);
+          c[i] = room.sums + (tile + i) * width * kSplitNumbers;
+        }
+        split_tile(ma, static_cast<int>(width))(a, c, call);
+        tile += ma;
+      }
+    }
+    // To y: what could not be split, bias, act.
+    for (int64_t part = 0; part < width; ++part) {
+      const int64_t o = (panel * kPanelTiles + part) * kSplitLanes, n = min_of(s.oc - o, kSplitLanes);
+      const uint32_t wild_o = wild_outputs(f, packed)[panel * kPanelTiles + part];
+      const Vec<float> b = bias ? load_n(bias + o, n) : zero<float>();
+      for (int64_t tile = 0; tile < pixel_tiles; ++tile) {
+        const Pixel* out = room.out + tile * kSplitLanes;
+        float* sums = room.sums + (tile * width + part) * kSplitNumbers;
+        for (int64_t lane = 0; lane < kSplitLanes; ++lane, sums += kSplitLanes) {
+          if (!out[lane].y) continue;
+          if (wild || wild_o) mend(s, f, w, x, room, out[lane], image0, row0, o, n, wild, wild_o, sums);
+          Vec<float> v = load(sums) + b;
+          if (relu) v = max(zero<float>(), v);
+          store_n(out[lane].y + o, v, n);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace cnnmath::CNNMATH_ISA
+#endif

@@ -1,0 +1,337 @@
+#include "kernels/tile/split.h"
+
+#if defined(__AMX_BF16__)
+namespace cnnmath::CNNMATH_ISA {
+
+namespace {
+
+// The intrinsics of the unit are opaque to the compiler, memory included.
+CNNMATH_INLINE void memory_fence() { asm volatile("" ::: "memory"); }
+
+struct Parts {
+  __m512i hi, mid, lo;  // float32 whose lower 16 bits are 0
+};
+
+// To the nearest of 8 bits, half away from zero; the rest is exact.
+CNNMATH_INLINE __m512i rounded(__m512i x) {
+  const __m512i half = _mm512_set1_epi32(0x8000), upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
+  return _mm512_and_si512(_mm512_add_epi32(x, half), upper);
+}
+CNNMATH_INLINE __m512i rest(__m512i x, __m512i part) {
+  return _mm512_castps_si512(_mm512_sub_ps(_mm512_castsi512_ps(x), _mm512_castsi512_ps(part)));
+}
+CNNMATH_INLINE Parts parts_of(__m512i x) {
+  Parts p;
+  p.hi = rounded(x);
+  const __m512i r = rest(x, p.hi);
+  p.mid = rounded(r);
+  p.lo = rest(r, p.mid);
+  return p;
+}
+
+// Lanes whose hi is infinite. (A NaN does as it should: one of its parts is NaN.)
+CNNMATH_INLINE __mmask16 wild(__m512i x) {
+  const __m512i least = _mm512_set1_epi32(0x7f7f8000), infinity = _mm512_set1_epi32(0x7f800000);
+  const __m512i above = _mm512_sub_epi32(_mm512_and_si512(x, _mm512_set1_epi32(0x7fffffff)), least);
+  return _mm512_cmple_epu32_mask(above, _mm512_sub_epi32(infinity, least));
+}
+
+CNNMATH_INLINE __mmask16 wild_or_nan(__m512i x) {
+  return _mm512_cmpge_epu32_mask(_mm512_and_si512(x, _mm512_set1_epi32(0x7fffffff)),
+                                 _mm512_set1_epi32(0x7f7f8000));
+}
+
+// Upper halves of two vectors: pairs along the lanes, or lane by lane.
+CNNMATH_INLINE __m512i along(__m512i a, __m512i b) {
+  const __m512i odd = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29,
+                                       27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+  return _mm512_permutex2var_epi16(a, odd, b);
+}
+CNNMATH_INLINE __m512i across(__m512i a, __m512i b) {
+  typedef uint32_t Unsigned __attribute__((vector_size(64)));
+  return _mm512_or_si512((__m512i)((Unsigned)a >> 16),
+                         _mm512_and_si512(b, _mm512_set1_epi32(static_cast<int>(0xffff0000))));
+}
+
+CNNMATH_INLINE __m512i load_all(const float* p) { return _mm512_loadu_si512(p); }
+CNNMATH_INLINE __m512i load_bits(const float* p, int64_t n) { return (__m512i)load_n(p, n).r; }
+
+// Row i of the tile: lane i, its 32 numbers of k (a tile of A), for all planes.
+CNNMATH_INLINE uint32_t rows_along(char* to, const float* from, int64_t step, int64_t lanes, int64_t depth) {
+  uint32_t found = 0;
+  for (int64_t i = 0; i < kSplitLanes; ++i) {
+    __m512i* out = reinterpret_cast<__m512i*>(to) + i;
+    if (i >= lanes) {
+      for (int p = 0; p < 3; ++p) _mm512_storeu_si512(out + p * 16, _mm512_setzero_si512());
+      continue;
+    }
+    const float* row = from + i * step;
+    const __m512i x = load_bits(row, depth),
+                  y = depth > 16 ? load_bits(row + 16, depth - 16) : _mm512_setzero_si512();
+    found |= static_cast<uint32_t>((wild(x) | wild(y)) != 0) << i;
+    const Parts a = parts_of(x), b = parts_of(y);
+    _mm512_storeu_si512(out, along(a.hi, b.hi));
+    _mm512_storeu_si512(out + 16, along(a.mid, b.mid));
+    _mm512_storeu_si512(out + 32, along(a.lo, b.lo));
+  }
+  return found;
+}
+
+// Row q of the tile: pair q of k, its 16 lanes (a tile of B), for all planes.
+CNNMATH_INLINE uint32_t pairs_across(char* to, const float* from, int64_t step, int64_t lanes,
+                                     int64_t depth) {
+  uint32_t found = 0;
+  for (int64_t q = 0; q < kSplitDepth / 2; ++q) {
+    __m512i* out = reinterpret_cast<__m512i*>(to) + q;
+    const float* row = from + 2 * q * step;
+    const __m512i x = 2 * q < depth ? load_bits(row, lanes) : _mm512_setzero_si512();
+    const __m512i y = 2 * q + 1 < depth ? load_bits(row + step, lanes) : _mm512_setzero_si512();
+    found |= static_cast<uint32_t>(wild(x) | wild(y));
+    const Parts a = parts_of(x), b = parts_of(y);
+    _mm512_storeu_si512(out, across(a.hi, b.hi));
+    _mm512_storeu_si512(out + 16, across(a.mid, b.mid));
+    _mm512_storeu_si512(out + 32, across(a.lo, b.lo));
+  }
+  return found;
+}
+
+// Between a tile of A and one of B: pairs of numbers, rows against columns.
+CNNMATH_INLINE void turn(char* tile) {
+  for (int p = 0; p < 3; ++p, tile += kSplitTile) {
+    Vec<float> square[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) square[i] = load(reinterpret_cast<const float*>(tile) + 16 * i);
+    transpose(square);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) store(reinterpret_cast<float*>(tile) + 16 * i, square[i]);
+  }
+}
+
+}  // namespace
+
+uint32_t split_a(char* to, const float* from, Lie lie, int64_t step, int64_t lanes, int64_t depth) {
+  if (lie == Lie::along_k) return rows_along(to, from, step, lanes, depth);
+  const uint32_t found = pairs_across(to, from, step, lanes, depth);
+  turn(to);
+  return found;
+}
+
+uint32_t split_b(char* to, const float* from, Lie lie, int64_t step, int64_t lanes, int64_t depth) {
+  if (lie == Lie::along_i) return pairs_across(to, from, step, lanes, depth);
+  const uint32_t found = rows_along(to, from, step, lanes, depth);
+  turn(to);
+  return found;
+}
+
+namespace {
+
+// 32 numbers, of which the first n count.
+CNNMATH_INLINE bool split_32(uint16_t* to, int64_t plane, __m512i x, __m512i y, __mmask32 n) {
+  const __mmask16 wild_x = wild_or_nan(x), wild_y = wild_or_nan(y);
+  const bool found = (wild_x | wild_y) != 0;
+  if (found) {
+    x = _mm512_maskz_mov_epi32(static_cast<__mmask16>(~wild_x), x);
+    y = _mm512_maskz_mov_epi32(static_cast<__mmask16>(~wild_y), y);
+  }
+  const Parts a = parts_of(x), b = parts_of(y);
+  const __m512i parts[3] = {along(a.hi, b.hi), along(a.mid, b.mid), along(a.lo, b.lo)};
+  for (int p = 0; p < 3; ++p, to += plane) {
+    if (n == ~__mmask32{0})
+      _mm512_storeu_si512(to, parts[p]);
+    else
+      _mm512_mask_storeu_epi16(to, n, parts[p]);
+  }
+  return found;
+}
+
+}  // namespace
+
+bool split_run(uint16_t* to, int64_t plane, const float* from, int64_t n) {
+  bool found = false;
+  int64_t i = 0;
+  for (; i + 32 <= n; i += 32)
+    found |= split_32(to + i, plane, load_all(from + i), load_all(from + i + 16), ~__mmask32{0});
+  if (i < n) {
+    const int64_t left = n - i;
+    const __m512i x = load_bits(from + i, left),
+                  y = left > 16 ? load_bits(from + i + 16, left - 16) : _mm512_setzero_si512();
+    found |= split_32(to + i, plane, x, y, (__mmask32{1} << left) - 1);
+  }
+  return found;
+}
+
+namespace {
+
+// Registers: 0 to 3 hold C; the rest A and B, a plane at a time. The small products come first.
+#define A2(plane)                                                 \
+  _tile_loadd(4, a[0] + at + (plane) * call.a_plane, call.a_row); \
+  _tile_loadd(5, a[1] + at + (plane) * call.a_plane, call.a_row)
+#define A1(plane) _tile_loadd(4, a[0] + at + (plane) * call.a_plane, call.a_row)
+#define B2(plane)                               \
+  _tile_loadd(6, b + (plane) * kSplitTile, 64); \
+  _tile_loadd(7, b + (plane) * kSplitTile + kSplitBlock, 64)
+#define B1(plane) _tile_loadd(6, b + (plane) * kSplitTile, 64)
+#define TIMES22            \
+  _tile_dpbf16ps(0, 4, 6); \
+  _tile_dpbf16ps(1, 4, 7); \
+  _tile_dpbf16ps(2, 5, 6); \
+  _tile_dpbf16ps(3, 5, 7)
+#define TIMES21            \
+  _tile_dpbf16ps(0, 4, 6); \
+  _tile_dpbf16ps(2, 5, 6)
+#define TIMES12            \
+  _tile_dpbf16ps(0, 4, 6); \
+  _tile_dpbf16ps(1, 4, 7)
+#define TIMES11 _tile_dpbf16ps(0, 4, 6)
+#define PRODUCTS(A, B, TIMES) \
+  A(0);                       \
+  B(2);                       \
+  TIMES;                      \
+  B(1);                       \
+  TIMES;                      \
+  A(1);                       \
+  TIMES;                      \
+  B(0);                       \
+  TIMES;                      \
+  A(2);                       \
+  TIMES;                      \
+  A(0);                       \
+  TIMES
+#define BLOCKS(A, B, TIMES)                                                  \
+  for (int64_t block = 0; block < call.blocks; ++block, b += call.b_block) { \
+    const int64_t at = call.a_offset[block];                                 \
+    PRODUCTS(A, B, TIMES);                                                   \
+  }
+
+void tile22(const char* const* a, float* const* c, const SplitCall& call) {
+  memory_fence();
+  if (call.accumulate) {
+    _tile_loadd(0, c[0], 64);
+    _tile_loadd(1, c[0] + 256, 64);
+    _tile_loadd(2, c[1], 64);
+    _tile_loadd(3, c[1] + 256, 64);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  const char* b = call.b;
+  BLOCKS(A2, B2, TIMES22)
+  _tile_stored(0, c[0], 64);
+  _tile_stored(1, c[0] + 256, 64);
+  _tile_stored(2, c[1], 64);
+  _tile_stored(3, c[1] + 256, 64);
+  memory_fence();
+}
+
+void tile21(const char* const* a, float* const* c, const SplitCall& call) {
+  memory_fence();
+  if (call.accumulate) {
+    _tile_loadd(0, c[0], 64);
+    _tile_loadd(2, c[1], 64);
+  } else {
+    _tile_zero(0);
+    _tile_zero(2);
+  }
+  const char* b = call.b;
+  BLOCKS(A2, B1, TIMES21)
+  _tile_stored(0, c[0], 64);
+  _tile_stored(2, c[1], 64);
+  memory_fence();
+}
+
+void tile12(const char* const* a, float* const* c, const SplitCall& call) {
+  memory_fence();
+  if (call.accumulate) {
+    _tile_loadd(0, c[0], 64);
+    _tile_loadd(1, c[0] + 256, 64);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+  }
+  const char* b = call.b;
+  BLOCKS(A1, B2, TIMES12)
+  _tile_stored(0, c[0], 64);
+  _tile_stored(1, c[0] + 256, 64);
+  memory_fence();
+}
+
+void tile11(const char* const* a, float* const* c, const SplitCall& call) {
+  memory_fence();
+  if (call.accumulate)
+    _tile_loadd(0, c[0], 64);
+  else
+    _tile_zero(0);
+  const char* b = call.b;
+  BLOCKS(A1, B1, TIMES11)
+  _tile_stored(0, c[0], 64);
+  memory_fence();
+}
+
+// Four tiles of rows by one of columns: A in turn through 4, 5 and 6, B in 7.
+#define TIMES41(plane)                                            \
+  _tile_loadd(4, a[0] + at + (plane) * call.a_plane, call.a_row); \
+  _tile_dpbf16ps(0, 4, 7);                                        \
+  _tile_loadd(5, a[1] + at + (plane) * call.a_plane, call.a_row); \
+  _tile_dpbf16ps(1, 5, 7);                                        \
+  _tile_loadd(6, a[2] + at + (plane) * call.a_plane, call.a_row); \
+  _tile_dpbf16ps(2, 6, 7);                                        \
+  _tile_loadd(4, a[3] + at + (plane) * call.a_plane, call.a_row); \
+  _tile_dpbf16ps(3, 4, 7)
+
+void tile41(const char* const* a, float* const* c, const SplitCall& call) {
+  memory_fence();
+  if (call.accumulate) {
+    _tile_loadd(0, c[0], 64);
+    _tile_loadd(1, c[1], 64);
+    _tile_loadd(2, c[2], 64);
+    _tile_loadd(3, c[3], 64);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+  const char* b = call.b;
+  for (int64_t block = 0; block < call.blocks; ++block, b += call.b_block) {
+    const int64_t at = call.a_offset[block];
+    _tile_loadd(7, b + 2 * kSplitTile, 64);
+    TIMES41(0);
+    _tile_loadd(7, b + kSplitTile, 64);
+    TIMES41(0);
+    TIMES41(1);
+    _tile_loadd(7, b, 64);
+    TIMES41(1);
+    TIMES41(2);
+    TIMES41(0);
+  }
+  _tile_stored(0, c[0], 64);
+  _tile_stored(1, c[1], 64);
+  _tile_stored(2, c[2], 64);
+  _tile_stored(3, c[3], 64);
+  memory_fence();
+}
+
+struct alignas(64) Config {
+  uint8_t palette = 1, start = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+}  // namespace
+
+SplitFn split_tile(int ma, int nb) {
+  if (ma == 4) return tile41;
+  return ma == 2 ? (nb == 2 ? tile22 : tile21) : nb == 2 ? tile12 : tile11;
+}
+
+SplitUnit::SplitUnit() {
+  const Config config;
+  memory_fence();
+  _tile_loadconfig(&config);
+}
+SplitUnit::~SplitUnit() { _tile_release(); }
+
+}  // namespace cnnmath::CNNMATH_ISA
+#endif

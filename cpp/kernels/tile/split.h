@@ -1,0 +1,65 @@
+// float32 products on a matrix unit that multiplies bfloat16 (AMX).
+//
+// A float32 number is the sum of three bfloat16 numbers, exactly: x = hi + mid + lo, each the rest of the one before
+// rounded to 8 bits. Of the nine products of two such sums the unit adds up six, in float32,
+//
+//   a b = al bh + ah bl + am bm + am bh + ah bm + ah bh   (+ am bl + al bm + al bl, below 2^-25 |a b|: left out)
+//
+// so a sum is as good as one of float32 products: its error is that of adding up, in float32. What differs:
+// numbers below 2^-110 lose bits of their lower parts (parts below 2^-126 count as 0), and an infinity, a NaN or a
+// number that rounds to an infinity would spoil its whole row or column (infinity times a part that is 0), which
+// is why packing looks out for them (`Wild`) and the callers compute such rows and columns by the other tile.
+//
+// The unit takes tiles of 1 KiB. A: 16 rows of 32 k. B: 16 pairs of k, each 16 columns of two numbers. So one block of
+// k is 32 long; the three parts (planes) of a tile lie one behind the other, from hi to lo.
+#pragma once
+#include "simd/vec.h"
+
+#if defined(__AMX_BF16__)
+namespace cnnmath::CNNMATH_ISA {
+
+constexpr int64_t kSplitDepth = 32;              // k in a block
+constexpr int64_t kSplitLanes = 16;              // rows of A and columns of B in a tile
+constexpr int64_t kSplitNumbers = 256;           // float32 of C in a tile
+constexpr int64_t kSplitTile = 1024;             // bytes
+constexpr int64_t kSplitBlock = 3 * kSplitTile;  // the planes of one tile
+
+// How a matrix lies: element (i, k) is from[i * step + k], or from[k * step + i].
+enum class Lie { along_k, along_i };
+
+// One tile, all planes, from `lanes` <= 16 rows of A (or columns of B) and `depth` <= 32 numbers of k; zeros beyond.
+// Gives the lanes that hold a number that cannot be split, as bits.
+uint32_t split_a(char* to, const float* from, Lie lie, int64_t step, int64_t lanes, int64_t depth);
+uint32_t split_b(char* to, const float* from, Lie lie, int64_t step, int64_t lanes, int64_t depth);
+
+// n numbers one behind the other, into planes `plane` numbers apart. Tells whether there was one that cannot be split or a NaN: its parts are
+// 0.
+bool split_run(uint16_t* to, int64_t plane, const float* from, int64_t n);
+
+constexpr float kSplitLimit = 0x1.ffp127f;  // from here on numbers round to infinity
+static CNNMATH_INLINE bool splits(float x) { return x < kSplitLimit && x > -kSplitLimit; }
+
+// C[i][j] (+)= sum over blocks b of A_b B_b for 16 * ma rows and 16 * nb columns.
+struct SplitCall {
+  int64_t blocks;
+  const int64_t* a_offset;  // bytes, of each block
+  int64_t a_row, a_plane;   // bytes from row to row, from plane to plane
+  const char* b;            // [block][tile of columns][plane]
+  int64_t b_block;          // bytes from block to block
+  bool accumulate;
+};
+// a: the first row of each tile of rows. c: where the tiles of C of these rows lie, 256 numbers each, one behind the other.
+// ma, nb: 1 or 2, or 4 and 1.
+using SplitFn = void (*)(const char* const* a, float* const* c, const SplitCall& call);
+SplitFn split_tile(int ma, int nb);
+
+// The unit's state for the tiles above, in this thread, while it lives.
+class SplitUnit {
+ public:
+  SplitUnit();
+  ~SplitUnit();
+  SplitUnit(const SplitUnit&) = delete;
+};
+
+}  // namespace cnnmath::CNNMATH_ISA
+#endif
