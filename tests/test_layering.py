@@ -15,6 +15,7 @@ PACKAGE = ROOT / "python" / "cnnmath"
 # each other.
 LAYERS: list[set[str]] = [
     {"_core", "reference"},
+    {"_load"},
     {"machine", "graph"},
     {"planner"},
     {"functional"},

@@ -130,3 +130,18 @@ def test_denormals_setting_of_the_caller_is_restored(threads: Callable[[int], No
         threads(n)
         F.relu(tiny)
         assert (tiny * np.float32(0.5)).max() > 0
+
+
+def test_waiting_threads_spin_for_a_short_while(run_python: Run) -> None:
+    """The OpenMP runtime tells its settings when it is loaded; those of the user stay."""
+    code = "import os, cnnmath; print('GOMP_SPINCOUNT' in os.environ)"
+    done = run_python(code, OMP_DISPLAY_ENV="verbose")
+    assert done.stdout.strip() == "False"
+    assert "GOMP_SPINCOUNT = '2000'" in done.stderr
+    done = run_python(code, OMP_DISPLAY_ENV="verbose", GOMP_SPINCOUNT="77")
+    assert done.stdout.strip() == "True"
+    assert "GOMP_SPINCOUNT = '77'" in done.stderr
+    assert (
+        "OMP_WAIT_POLICY = 'ACTIVE'"
+        in run_python(code, OMP_DISPLAY_ENV="verbose", OMP_WAIT_POLICY="active").stderr
+    )

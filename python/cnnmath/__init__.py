@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import _load as _load  # isort: skip  (first)
 from . import functional, initializers, nn
 from ._core import get_num_threads
 from ._core import version as __version__
