@@ -193,7 +193,8 @@ const uint32_t* wild_outputs(const Plan& f, const char* packed) {
 }  // namespace
 
 bool SplitSweep<float>::pays(const Sweep<float>& s) {
-  if (s.groups != 1 || s.oc < 16 || s.depth == 0 || s.n == 0 || s.u.outs <= 0 || s.v.outs <= 0) return false;
+  if (s.groups != 1 || s.oc <= kSplitLanes || s.depth == 0 || s.n == 0 || s.u.outs <= 0 || s.v.outs <= 0)
+    return false;
   const Plan f = plan(s);
   // What a split number is used for must repay the splitting; the unit is half as fast again as the vectors, of which padding
   // takes its part.
@@ -315,10 +316,9 @@ void SplitSweep<float>::run(const Sweep<float>& s, const float* x, const Weights
           min_of(f.piece(), blocks - from),     room.offset + from,  step * s.ic * 2, room.plane * 2,
           weights + from * width * kSplitBlock, width * kSplitBlock, from > 0};
       for (int64_t tile = 0; tile < pixel_tiles;) {
-        const int64_t left = pixel_tiles - tile;
-        const int ma = width == 1 && left >= 4 ? 4 : left >= 2 ? 2 : 1;
-        const char* a[4];
-        float* c[4];
+        const int ma = pixel_tiles - tile >= 2 ? 2 : 1;
+        const char* a[2];
+        float* c[2];
         for (int i = 0; i < ma; ++i) {
           a[i] = reinterpret_cast<const char*>(room.tile[tile + i]);
           c[i] = room.sums + (tile + i) * width * kSplitNumbers;

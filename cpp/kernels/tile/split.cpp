@@ -269,50 +269,6 @@ void tile11(const char* const* a, float* const* c, const SplitCall& call) {
   memory_fence();
 }
 
-// Four tiles of rows by one of columns: A in turn through 4, 5 and 6, B in 7.
-#define TIMES41(plane)                                            \
-  _tile_loadd(4, a[0] + at + (plane) * call.a_plane, call.a_row); \
-  _tile_dpbf16ps(0, 4, 7);                                        \
-  _tile_loadd(5, a[1] + at + (plane) * call.a_plane, call.a_row); \
-  _tile_dpbf16ps(1, 5, 7);                                        \
-  _tile_loadd(6, a[2] + at + (plane) * call.a_plane, call.a_row); \
-  _tile_dpbf16ps(2, 6, 7);                                        \
-  _tile_loadd(4, a[3] + at + (plane) * call.a_plane, call.a_row); \
-  _tile_dpbf16ps(3, 4, 7)
-
-void tile41(const char* const* a, float* const* c, const SplitCall& call) {
-  memory_fence();
-  if (call.accumulate) {
-    _tile_loadd(0, c[0], 64);
-    _tile_loadd(1, c[1], 64);
-    _tile_loadd(2, c[2], 64);
-    _tile_loadd(3, c[3], 64);
-  } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  }
-  const char* b = call.b;
-  for (int64_t block = 0; block < call.blocks; ++block, b += call.b_block) {
-    const int64_t at = call.a_offset[block];
-    _tile_loadd(7, b + 2 * kSplitTile, 64);
-    TIMES41(0);
-    _tile_loadd(7, b + kSplitTile, 64);
-    TIMES41(0);
-    TIMES41(1);
-    _tile_loadd(7, b, 64);
-    TIMES41(1);
-    TIMES41(2);
-    TIMES41(0);
-  }
-  _tile_stored(0, c[0], 64);
-  _tile_stored(1, c[1], 64);
-  _tile_stored(2, c[2], 64);
-  _tile_stored(3, c[3], 64);
-  memory_fence();
-}
-
 struct alignas(64) Config {
   uint8_t palette = 1, start = 0, reserved[14] = {};
   uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
@@ -322,7 +278,6 @@ struct alignas(64) Config {
 }  // namespace
 
 SplitFn split_tile(int ma, int nb) {
-  if (ma == 4) return tile41;
   return ma == 2 ? (nb == 2 ? tile22 : tile21) : nb == 2 ? tile12 : tile11;
 }
 

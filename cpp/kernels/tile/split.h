@@ -49,7 +49,7 @@ struct SplitCall {
   bool accumulate;
 };
 // a: the first row of each tile of rows. c: where the tiles of C of these rows lie, 256 numbers each, one behind the other.
-// ma, nb: 1 or 2, or 4 and 1.
+// ma, nb: 1 or 2.
 using SplitFn = void (*)(const char* const* a, float* const* c, const SplitCall& call);
 SplitFn split_tile(int ma, int nb);
 
