@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cnnmath import data
+from cnnmath.data.cifar import cifar10_test
 from cnnmath.data.idx import read_idx
 
 
@@ -160,6 +161,9 @@ def test_cifar10(tmp_path: Path, rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(test.target, records[10:, 0])
     assert train.images.transpose(0, 2, 3, 1).flags.c_contiguous  # as the kernels want them
     assert train.target_names[0] == "airplane" and len(train.target_names) == 10
+    alone = cifar10_test(tmp_path)
+    np.testing.assert_array_equal(alone.images, test.images)
+    np.testing.assert_array_equal(alone.target, test.target)
     (tmp_path / "test_batch.bin").write_bytes(records[10:].tobytes()[:-1])
     with pytest.raises(ValueError, match="records of 3073 bytes, got 6145"):
         data.cifar10(tmp_path)

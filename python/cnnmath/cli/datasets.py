@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import data
+from ..data.cifar import cifar10_test
 from . import folders
 from .runs import Preprocessing, Run
 
@@ -47,6 +48,8 @@ def read(
 
 def test_part(run: Run, root: Path | None) -> data.Images:
     """The test part of the data that a run was trained with; `root` says where the data are now."""
+    if run.data == "cifar10":
+        return cifar10_test(root)
     if run.data in NAMES:
         return _named(run.data, root)[1]
     how = run.preprocessing

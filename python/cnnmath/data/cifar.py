@@ -43,14 +43,16 @@ def cifar10(root: str | os.PathLike[str] | None = None, *, dtype: Any = np.float
     """
     scaled(np.empty(0, np.uint8), 255, dtype)  # a wrong dtype is found before the work
     paths = CIFAR10.find(root)
-
-    def records(stem: str) -> np.ndarray:
-        return _records(paths[stem], stem)
-
     with ThreadPoolExecutor(min(len(paths), get_num_threads())) as team:
-        files = list(team.map(records, paths))
+        files = list(team.map(_records, paths.values(), paths))
         test = [files.pop()]
         return _images(files, dtype, team), _images(test, dtype, team)
+
+
+def cifar10_test(root: str | os.PathLike[str] | None = None, *, dtype: Any = np.float32) -> Images:
+    """The test part of `cifar10` alone, in a fifth of the time; its file is enough."""
+    ((stem, path),) = CIFAR10.find(root, ["test_batch.bin"]).items()
+    return _images([_records(path, stem)], dtype)
 
 
 def read_cifar(path: str | os.PathLike[str], *, dtype: Any = np.float32) -> Images:
@@ -59,10 +61,10 @@ def read_cifar(path: str | os.PathLike[str], *, dtype: Any = np.float32) -> Imag
     Records of 3,073 bytes: the class, 0 to 9, then the red, green and blue plane of an image of 32 x 32. Returns images
     and targets as `cifar10` does; raises ValueError where the file is damaged.
     """
-    return _images([_records(Path(path))], dtype)
+    return _images([_records(Path(path), None)], dtype)
 
 
-def _records(path: Path, stem: str | None = None) -> np.ndarray:
+def _records(path: Path, stem: str | None) -> np.ndarray:
     """The records of a file, uint8 (n, 3073); checked against the original of that name if one is given."""
     with opened(path) as file:
         content = read(file)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +32,15 @@ class Source:
     record: int = 0
     reader: str = "cnnmath.data.read_idx"  # what reads other files of the format
 
-    def find(self, root: str | os.PathLike[str] | None) -> dict[str, Path]:
+    def find(
+        self, root: str | os.PathLike[str] | None, wanted: Sequence[str] | None = None
+    ) -> dict[str, Path]:
         """The path of each file, all in one folder: that of `root`, or of CNNMATH_DATA where it is None.
 
-        FileNotFoundError names the files, the folders that were searched and the origin.
+        `wanted`: some of the files, all if None. FileNotFoundError names the files, the folders that were searched and
+        the origin.
         """
+        stems = list(self.files) if wanted is None else wanted
         if root is None:
             root = os.environ.get("CNNMATH_DATA")
             if not root:
@@ -48,9 +52,9 @@ class Source:
         if not base.is_dir():
             raise FileNotFoundError(f"{self.name}: the folder {base} does not exist. {self._published()}")
         folders = [f for f in (*(base / name for name in self.folders), base) if f.is_dir()]
-        found = [{stem: path for stem in self.files if (path := _packed(f, stem))} for f in folders]
+        found = [{stem: path for stem in stems if (path := _packed(f, stem))} for f in folders]
         best = max(range(len(folders)), key=lambda i: len(found[i]))  # the first of the fullest ones
-        missing = [stem for stem in self.files if stem not in found[best]]
+        missing = [stem for stem in stems if stem not in found[best]]
         if missing:
             raise FileNotFoundError(
                 f"{self.name}: {', '.join(missing)} not found (plain, .gz or .xz). "
