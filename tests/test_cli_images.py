@@ -235,13 +235,14 @@ def test_augmentation_of_the_digits(
 
 
 def test_augmentation_by_data() -> None:
-    assert [datasets.augmentation(name, "auto") for name in (*datasets.NAMES, "/some/folder")] == [
-        "crop",
-        "crop",
-        "crop-flip",
-        "crop-flip",
-        "crop-flip",
-    ]
+    found = {name: datasets.augmentation(name, "auto") for name in (*datasets.NAMES, "/some/folder")}
+    assert found == {
+        "digits": "crop",
+        "mnist": "crop",
+        "fashion-mnist": "flip",
+        "cifar10": "crop-flip",
+        "/some/folder": "crop-flip",
+    }
 
 
 def test_the_border_of_a_crop_is_black() -> None:

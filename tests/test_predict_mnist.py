@@ -106,6 +106,15 @@ def test_predict(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             np.testing.assert_array_equal(digits, wanted)
     assert min(agreed.values()) >= 0.98, agreed
 
+    # What is said with --invert is seen without it, too.
+    paper = tmp_path / "paper.png"
+    Image.fromarray(255 - pixels[0, 0]).save(paper)
+    shown = []
+    for more in ([], ["--invert"]):
+        assert cli.main(["predict", str(run), str(paper), *more]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] and int(shown[0].rpartition(": ")[2].split()[0]) == wanted[0]
+
 
 def digit() -> np.ndarray:
     """A seven in MNIST's frame: 20 pixels high, its centre of mass in the pixel (14, 14)."""

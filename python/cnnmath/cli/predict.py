@@ -32,7 +32,8 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--invert",
         action="store_true",
-        help="swap dark and bright: for dark digits on white paper, where the network knows bright ones on black",
+        help="swap dark and bright: for dark digits on white paper, where the network knows bright ones on black "
+        "(of one trained on mnist that is seen without it)",
     )
     threads(command)
     command.set_defaults(run=run)
@@ -45,13 +46,11 @@ def run(options: argparse.Namespace) -> int:
     failed = 0
     for path in options.images:
         try:
-            pixels = _pixels(path, found)
+            pixels = _pixels(path, found, options.invert)
         except (OSError, ValueError) as error:
             failed = 1
             print(f"cnnmath: error: {' '.join(str(error).split())}", file=sys.stderr)
             continue
-        if options.invert:
-            pixels = 1 - pixels
         # One image at a time: the answer on one does not depend on the others, to the bit.
         logits = found.model(how.normalized(pixels[None]))
         likely = F.softmax(logits.astype(np.float64), 1)[0]
@@ -60,9 +59,11 @@ def run(options: argparse.Namespace) -> int:
     return failed
 
 
-def _pixels(path: Path, found: runs.Run) -> np.ndarray:
+def _pixels(path: Path, found: runs.Run, invert: bool) -> np.ndarray:
     """An image as the network's training images were, before normalisation: (channels, height, width) of 0 to 1."""
     how = found.preprocessing
-    if found.data == "mnist" and (how.channels, how.height, how.width) == (1, 28, 28):
-        return framed_as_mnist(read_image(path, 1)[0])[None]
-    return read_image(path, how.channels, (how.height, how.width))
+    framed = found.data == "mnist" and (how.channels, how.height, how.width) == (1, 28, 28)
+    pixels = read_image(path, 1) if framed else read_image(path, how.channels, (how.height, how.width))
+    if invert:
+        pixels = 1 - pixels
+    return framed_as_mnist(pixels[0])[None] if framed else pixels

@@ -69,7 +69,7 @@ def add(commands: Any) -> None:
         const="auto",
         default="none",
         help="shift (crop) and mirror (flip) the training images at random, anew in each epoch; auto, or no word: "
-        "crop for digits and mnist, else crop-flip",
+        "crop for digits and mnist, flip for fashion-mnist, else crop-flip",
     )
     command.add_argument(
         "--model", choices=models.names(), default="small_cnn", metavar="NAME", help=", ".join(models.names())
