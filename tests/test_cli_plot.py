@@ -18,7 +18,9 @@ import cnnmath
 from cnnmath import cli, nn, viz
 from cnnmath.cli import plot, runs
 
-FILES = ["classes.json", "metrics.json", "model.json", "model.safetensors", "preprocessing.json"]
+FILES = [
+    "classes.json", "metrics.json", "model.json", "model.safetensors", "options.json", "preprocessing.json",
+]  # fmt: skip
 PICTURES = ["confusion_matrix.png", "curves.png", "filters.png", "mistakes.png"]
 QUICK = ["train", "--epochs", "1", "--batch-size", "200"]
 
@@ -181,9 +183,11 @@ def test_a_training_that_diverged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main([*QUICK, "--epochs", "2", "--optimizer", "sgd", "--lr", "1e30"]) == 0
+    # Weights grow by a factor of 20 with each step.
+    command = ["train", "--epochs", "3", "--optimizer", "sgd", "--lr", "1", "--weight-decay", "21"]
+    assert cli.main([*command, "--schedule", "none", "--batch-size", "200"]) == 1
     assert "Drawn: curves.png" in capsys.readouterr().out
-    assert None in json.loads(Path("runs/digits/metrics.json").read_text())["history"]["loss"]
+    assert json.loads(Path("runs/digits/metrics.json").read_text())["diverged"]
     assert sorted(p.name for p in Path("runs/digits").glob("*.png")) == PICTURES
 
 

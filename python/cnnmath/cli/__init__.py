@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser().parse_args(arguments)
         code = options.run(options)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("cnnmath: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(": ".join(filter(None, ("cnnmath: interrupted", str(interruption)))), file=sys.stderr)
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; nothing more can be said there, not even at exit.

@@ -1,5 +1,7 @@
 """Run folders: what `cnnmath train` leaves, and how the other commands find the model in it.
 
+options.json         the options of the command, written first
+checkpoint.safetensors  where the training stands, until it is over (with --schedule none it stays)
 model.safetensors    the weights
 model.json           which constructor of cnnmath.models made the model, and with which arguments
 preprocessing.json   the images' channels, height and width; x = (pixels * scale - mean) / std, by channel
@@ -81,22 +83,24 @@ def write(
     numbers: dict[str, Any],
 ) -> None:
     """Writes all files of a run; metrics.json comes last."""
+    write_json(folder / "model.json", settings)
+    write_json(folder / "classes.json", list(classes))
+    write_json(folder / "preprocessing.json", asdict(preprocessing))
     save(model, folder / "model.safetensors")
-    _write(folder / "model.json", settings)
-    _write(folder / "classes.json", list(classes))
-    _write(folder / "preprocessing.json", asdict(preprocessing))
-    _write(folder / "metrics.json", numbers)
+    write_json(folder / "metrics.json", numbers)
 
 
 def read(folder: Path) -> Run:
     """The model of a run folder, in evaluation mode, and what belongs to it."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such run folder")
-    settings, classes = _read(folder / "model.json"), _read(folder / "classes.json")
+    if (folder / "options.json").exists() and not (folder / "metrics.json").exists():
+        raise FileNotFoundError(f"{folder} is not finished: go on with cnnmath train --resume {folder}")
+    settings, classes = read_json(folder / "model.json"), read_json(folder / "classes.json")
     try:
-        preprocessing = Preprocessing(**_read(folder / "preprocessing.json"))
+        preprocessing = Preprocessing(**read_json(folder / "preprocessing.json"))
         model = models.create(**settings)
-        numbers = _read(folder / "metrics.json")
+        numbers = read_json(folder / "metrics.json")
         data = str(numbers["data"])
     except (TypeError, KeyError) as error:
         raise ValueError(f"{folder}: not the files of a run ({error})") from error
@@ -106,7 +110,8 @@ def read(folder: Path) -> Run:
     return Run(model.eval(), settings, preprocessing, [str(c) for c in classes], data, numbers)
 
 
-def _read(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """Reads a file of a run; the error says that the folder is none where it is missing."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -117,7 +122,9 @@ def _read(path: Path) -> Any:
         raise ValueError(f"{path}: damaged ({error})") from error
 
 
-def _write(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
+    """Writes a file of a run."""
+
     # NaN is no JSON: a diverged run has null there.
     def plain(value: Any) -> Any:
         if isinstance(value, dict):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import time
+import contextlib
+import shutil
 from pathlib import Path
 from typing import Any
 
 from .. import losses, metrics, models, nn, optim, regularizers
+from ..callbacks import BackupAndRestore
 from ..planner.random import manual_seed
 from ..training import Trainer
-from . import datasets, plot, runs
+from . import datasets, plot, resume, runs
 from .options import real, set_threads, size, threads, whole
+from .watch import Diverged, Watch
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 SCHEDULES = ("none", "step", "cosine", "onecycle")
@@ -29,7 +32,8 @@ def add(commands: Any) -> None:
         help="train a network",
         description="Trains a network, by default a small one on the 1,797 handwritten digits that come with the "
         "package (every fifth one is kept for the test), and writes a run folder: metrics.json, model.safetensors, "
-        "model.json, classes.json, preprocessing.json.",
+        "model.json, classes.json, preprocessing.json, options.json. A training that was interrupted goes on with "
+        "--resume, to the same bits as without the interruption.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     hidden: Any = argparse.SUPPRESS
@@ -142,10 +146,39 @@ def add(commands: Any) -> None:
         metavar="FOLDER",
         help="the run folder, new or empty (default: runs/digits, runs/digits-2, ...)",
     )
+    command.add_argument(
+        "--resume",
+        type=Path,
+        default=hidden,
+        metavar="RUN",
+        help="go on with the training of a run folder, with its options, after the last epoch that it noted; a larger "
+        "--epochs trains further where the run has --schedule none",
+    )
     command.set_defaults(run=run, error=command.error)
 
 
 def run(options: argparse.Namespace) -> None:
+    if hasattr(options, "resume"):
+        found = resume.options_of(options)
+        if found is None:
+            return
+        options, folder = found, found.resume
+        set_threads(options)
+        _train(options, folder)
+        return
+    _check(options)
+    set_threads(options)
+    folder = runs.new_folder(getattr(options, "out", None), Path(options.data).name or "images")
+    try:
+        _train(options, folder)
+    except BaseException:
+        if not any((folder / name).exists() for name in (resume.CHECKPOINT, "model.safetensors")):
+            shutil.rmtree(folder)  # it was new, and nothing was achieved: leave no trace
+        raise
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Exits where options do not fit each other."""
     if options.optimizer != "momentum":
         for name in ("momentum", "nesterov"):
             if hasattr(options, name):
@@ -159,14 +192,6 @@ def run(options: argparse.Namespace) -> None:
             options.error(f"--{name.replace('_', '-')} is for folders of images, got --data {options.data}")
     if images and hasattr(options, "root"):
         options.error("--root is for data sets by name, got a folder of images as --data")
-    set_threads(options)
-    folder = runs.new_folder(getattr(options, "out", None), Path(options.data).name or "images")
-    try:
-        _train(options, folder)
-    except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()  # nothing was achieved: leave no trace
-        raise
 
 
 def _train(options: argparse.Namespace, folder: Path) -> None:
@@ -176,6 +201,7 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
         getattr(options, "channels", None),
         getattr(options, "image_size", None),
     )
+    options.images = resume.same_images(options, len(train.images))
     preprocessing = datasets.preprocessing(options.data, train.images)
     x, x_test = (preprocessing.normalized(part.images) for part in (train, test))
     settings: dict[str, Any] = {
@@ -199,20 +225,23 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
         flush=True,
     )
     augment = datasets.augmentation(options.data, options.augment)
-    start = time.perf_counter()
-    history = trainer.fit(
-        x,
-        train.target,
+    resume.note(folder, options)
+    watch = Watch()
+    diverged = _fit(
+        trainer,
+        folder,
+        watch,
+        x=x,
+        y=train.target,
         batch_size=options.batch_size,
         epochs=options.epochs,
         callbacks=schedule,
         augment=datasets.transform(augment, preprocessing),
     )
-    seconds = time.perf_counter() - start
     tested = trainer.evaluate(x_test, test.target)
     logits = trainer.predict(x_test)
     counts = metrics.confusion_matrix(logits, test.target, len(names))
-    print(f"\nTest accuracy: {100 * tested['accuracy']:.2f} %  (trained in {seconds:.1f} s)\n")
+    print(f"\nTest accuracy: {100 * tested['accuracy']:.2f} %  (trained in {watch.seconds:.1f} s)\n")
     print(runs.table(counts, names))
 
     # As they were used: every option, those with a default of their optimizer's too.
@@ -234,20 +263,55 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
     for key in ("momentum", "nesterov", "weight_decay"):
         if key in optimizer.defaults:
             chosen[key] = optimizer.defaults[key]
+    history = trainer.history.history
     numbers = {
         "test_accuracy": tested["accuracy"],
         "test_loss": tested["loss"],
-        "train_accuracy": history.history["accuracy"][-1],
-        "train_loss": history.history["loss"][-1],
-        "seconds": seconds,
+        "train_accuracy": history["accuracy"][-1],
+        "train_loss": history["loss"][-1],
+        "seconds": watch.seconds,
         "data": options.data,
         "settings": chosen,
-        "history": history.history,
+        "history": history,
         "confusion_matrix": counts.tolist(),
+        **({"diverged": str(diverged)} if diverged else {}),
     }
     runs.write(folder, model, settings, preprocessing, names, numbers)
+    if options.schedule != "none":
+        (folder / resume.CHECKPOINT).unlink(missing_ok=True)  # no further epochs can come
     print(f"\nWritten to {folder}", flush=True)
     plot.after_training(folder, x_test, test.target, logits)
+    if diverged:
+        done = len(trainer.history.epoch)
+        raise ValueError(
+            f"the training diverged: {diverged}; {folder} has the weights after epoch {done}, a lower --lr may help"
+        )
+
+
+def _fit(
+    trainer: Trainer, folder: Path, watch: Watch, callbacks: list[Any], **options: Any
+) -> Diverged | None:
+    """Trains, from where the checkpoint stands if there is one. Of a training that diverges the last epoch before
+    that is what stays, and why it ended is the result; ValueError where there was no such epoch."""
+    checkpoint = folder / resume.CHECKPOINT
+    try:
+        backup = BackupAndRestore(folder, delete_checkpoint=False)
+        trainer.fit(**options, callbacks=[*callbacks, watch, backup])
+    except KeyboardInterrupt:
+        if watch.steps:
+            with contextlib.suppress(RuntimeError):  # a second Ctrl-C may have come within a step
+                trainer.save_checkpoint(checkpoint)  # with the steps of this epoch
+        if not checkpoint.exists():
+            raise
+        raise KeyboardInterrupt(f"go on with {resume.command(folder)}") from None
+    except Diverged as diverged:
+        if not checkpoint.exists():
+            raise ValueError(
+                f"the training diverged: {diverged}; nothing is kept, a lower --lr may help"
+            ) from None
+        trainer.load_checkpoint(checkpoint)
+        return diverged
+    return None
 
 
 def _optimizer(options: argparse.Namespace, model: nn.Module) -> optim.Optimizer:
