@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +78,44 @@ def test_isa_that_the_machine_lacks_is_an_import_error(run_python: Run) -> None:
 )
 def test_quota(line: str, cpus: int) -> None:
     assert _core.cpus_of_quota(line) == cpus
+
+
+QUOTAS = {
+    "none": ("0::/\n", {}, 0),
+    "no limit": ("0::/a\n", {"a/cpu.max": "max 100000\n", "cpu.max": "max 100000\n"}, 0),
+    "own": ("0::/a/b\n", {"a/b/cpu.max": "300000 100000\n", "a/cpu.max": "max 100000\n"}, 3),
+    "of the parent": ("0::/a/b\n", {"a/b/cpu.max": "800000 100000\n", "a/cpu.max": "150000 100000\n"}, 2),
+    "of the root": ("0::/a\n", {"cpu.max": "100000 100000\n"}, 1),
+    "a container's, by the path of its host": ("0::/docker/0123\n", {"cpu.max": "400000 100000\n"}, 4),
+    "above its namespace": ("0::/../a\n", {"cpu.max": "200000 100000\n"}, 2),
+    "version 1": (
+        "9:name=systemd:/s\n3:cpuset:/\n2:cpu,cpuacct:/a\n0::/s\n",
+        {"cpu/a/cpu.cfs_quota_us": "250000\n", "cpu/a/cpu.cfs_period_us": "100000\n"},
+        3,
+    ),
+    "version 1, no limit": (
+        "1:cpu:/\n",
+        {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"},
+        0,
+    ),
+    "version 1 in a container": (
+        "4:cpuacct,cpu:/docker/0123\n",
+        {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+        1,
+    ),
+    "nonsense": ("nonsense\n:\n::\n0::\n1:cpu:x\n", {"cpu.max": "\n"}, 0),
+}
+
+
+@pytest.mark.parametrize("name", QUOTAS)
+def test_quota_of_cgroups(name: str, tmp_path: Path) -> None:
+    membership, files, cpus = QUOTAS[name]
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content)
+    (tmp_path / "membership").write_text(membership)
+    assert _core.quota_cpus(str(tmp_path / "membership"), str(tmp_path)) == cpus
+    assert _core.quota_cpus(str(tmp_path / "missing"), str(tmp_path)) == 0
 
 
 def test_omp_num_threads(run_python: Run) -> None:

@@ -18,6 +18,9 @@ void bind_machine(py::module_& m) {
   m.def("num_cpus", &cnnmath::num_cpus, "CPUs that this process may run on.");
   m.def("cpus_of_quota", &cnnmath::cpus_of_quota, py::arg("cpu_max"),
         "CPUs that a cgroup's cpu.max line grants, rounded up; 0 where it sets no limit.");
+  m.def(
+      "quota_cpus", &cnnmath::quota_cpus, py::arg("membership"), py::arg("mount"),
+      "CPUs that a process's cgroups grant, by a file like /proc/self/cgroup and the folder of the cgroups.");
   m.def("get_num_threads", &cnnmath::num_threads);
   m.def("set_num_threads", &cnnmath::set_num_threads, py::arg("n"));
 }

@@ -29,24 +29,19 @@ void pause_cpu() {
 #endif
 }
 
-// The tightest quota on the path from this process's cgroup to the root.
-int quota_cpus() {
-  std::ifstream self("/proc/self/cgroup");
-  std::string line, path;
-  while (std::getline(self, line))
-    if (line.rfind("0::", 0) == 0) path = line.substr(3);
-  int least = 0;
-  while (true) {
-    std::ifstream file("/sys/fs/cgroup" + path + "/cpu.max");
-    std::string content;
-    if (std::getline(file, content)) {
-      const int cpus = cpus_of_quota(content);
-      if (cpus > 0 && (least == 0 || cpus < least)) least = cpus;
-    }
-    if (path.empty() || path == "/") break;
-    path.erase(path.rfind('/'));
-  }
-  return least;
+std::string first_line(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+// The CPUs that one cgroup grants; 0 where it sets no limit. Version 1 has quota and period in two files.
+int cpus_of_cgroup(const std::string& folder) {
+  const std::string line = first_line(folder + "/cpu.max");
+  if (!line.empty()) return cpus_of_quota(line);
+  return cpus_of_quota(first_line(folder + "/cpu.cfs_quota_us") + " " +
+                       first_line(folder + "/cpu.cfs_period_us"));
 }
 
 int default_threads() {
@@ -55,7 +50,7 @@ int default_threads() {
     if (n > 0) return n;
   }
   int cpus = num_cpus();
-  const int quota = quota_cpus();
+  const int quota = quota_cpus("/proc/self/cgroup", "/sys/fs/cgroup");
   if (quota > 0) cpus = std::min(cpus, quota);
   return std::max(cpus, 1);
 }
@@ -75,6 +70,29 @@ int cpus_of_quota(const std::string& cpu_max) {
   if (!(in >> quota >> period) || quota == "max" || period <= 0) return 0;
   const double cpus = std::atof(quota.c_str()) / period;
   return cpus > 0 ? std::max(1, static_cast<int>(std::ceil(cpus))) : 0;
+}
+
+int quota_cpus(const std::string& membership, const std::string& mount) {
+  std::ifstream self(membership);
+  std::string line;
+  int least = 0;
+  while (std::getline(self, line)) {  // "0::/path" of version 2, "4:cpu,cpuacct:/path" of version 1
+    const std::size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const bool cpu = controllers.find(",cpu,") != std::string::npos;
+    if (!cpu && controllers != ",,") continue;
+    const std::string top = cpu ? mount + "/cpu" : mount;
+    std::string path = line.substr(second + 1);
+    // In a container the path may be the host's, and the mount what is left of it: so up to the mount itself.
+    while (true) {
+      const int cpus = cpus_of_cgroup(top + path);
+      if (cpus > 0 && (least == 0 || cpus < least)) least = cpus;
+      if (path.empty()) break;
+      path.erase(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
+    }
+  }
+  return least;
 }
 
 int num_threads() {

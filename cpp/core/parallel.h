@@ -12,9 +12,13 @@ namespace cnnmath {
 int num_threads();
 void set_num_threads(int n);
 
-// CPUs that a cgroup v2 "cpu.max" line ("max 100000" or "150000 100000") grants, rounded up; 0 where
+// CPUs that a cgroup's quota ("max 100000" or "150000 100000", as in cpu.max) grants, rounded up; 0 where
 // unlimited.
 int cpus_of_quota(const std::string& cpu_max);
+
+// The tightest quota on the paths from a process's cgroups to the root, in versions 1 and 2; 0 where
+// unlimited. `membership` is a file like /proc/self/cgroup, `mount` the folder of the cgroups.
+int quota_cpus(const std::string& membership, const std::string& mount);
 
 // Waits for all threads of a team: spins for some tens of microseconds, then blocks. Where there are more
 // threads than CPUs a spinning thread only keeps the one that it waits for from running, so it blocks at
