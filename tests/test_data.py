@@ -75,6 +75,8 @@ def test_mnist(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.Mon
         np.testing.assert_array_equal(x_test[:, 0], made["t10k"].astype(np.float32) / np.float32(255))
         np.testing.assert_array_equal(y, np.arange(7))
         assert y.dtype == np.int64 and len(y_test) == 3
+    (tmp_path / "MNIST").mkdir()
+    (tmp_path / "mnist").rename(tmp_path / "MNIST" / "raw")  # as torchvision has it
     train, _ = data.mnist(tmp_path, dtype=np.uint8)
     np.testing.assert_array_equal(train.images[:, 0], made["train"])
 
