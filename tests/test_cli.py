@@ -163,6 +163,7 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
             "--l2",
             "--label-smoothing",
             "--augment",
+            "--validation",
             "--image-size",
             "--dropout",
             "--width",

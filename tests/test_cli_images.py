@@ -259,6 +259,38 @@ def test_the_border_of_a_crop_is_black() -> None:
     assert datasets.transform("none", how) is None
 
 
+def test_validation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A part of the training images, the same for every seed; neither trained on nor augmented."""
+    given = []
+    fit = cnnmath.Trainer.fit
+
+    def noted(self: cnnmath.Trainer, x: Any, y: Any, *, validation_data: Any, **kwargs: Any) -> Any:
+        given.append((x, y, *validation_data))
+        return fit(self, x, y, validation_data=validation_data, **kwargs)
+
+    monkeypatch.setattr(cnnmath.Trainer, "fit", noted)
+    for seed in ("1", "2"):
+        found = train("--validation", "0.2", "--seed", seed, "--augment", out=seed)
+    assert found["settings"]["validation"] == 0.2
+    assert found["validation_accuracy"] == found["history"]["val_accuracy"][-1] > 0.5
+    for first, second in zip(*given):
+        np.testing.assert_array_equal(first, second)
+    x, y, x_val, y_val = given[0]
+    assert (len(x), len(x_val)) == (1437 - 287, 287)
+    images, target = cnnmath.data.load_digits().split()[0]
+    for part, labels in ((x, y), (x_val, y_val)):  # in the order of the data, each image once
+        at = [int(np.flatnonzero((images == image).all((1, 2, 3)))[0]) for image in part[:40]]
+        assert at == sorted(at)
+        np.testing.assert_array_equal(target[at], labels[:40])
+    both = np.concatenate([x, x_val]).reshape(1437, -1)
+    np.testing.assert_array_equal(
+        both[np.lexsort(both.T)], images.reshape(1437, -1)[np.lexsort(images.reshape(1437, -1).T)]
+    )
+    capsys.readouterr()
+    assert cli.main(["train", "--validation", "0.0001"]) == 1
+    assert "--validation 0.0001 of 1437 images leaves one part empty" in capsys.readouterr().err
+
+
 def test_same_bits_on_any_threads_with_everything(threads: object) -> None:
     for name, count in (("a", "1"), ("b", "2"), ("c", "3")):
         train("--augment", "crop-flip", "--dropout", "0.4", "--threads", count, out=name)

@@ -9,6 +9,8 @@ import numpy as np
 
 from .. import data
 from ..data.cifar import cifar10_test
+from ..data.transforms import taken
+from ..planner.random import shuffled
 from . import folders
 from .runs import Preprocessing, Run
 
@@ -61,6 +63,17 @@ def _named(name: str, root: Path | None) -> tuple[data.Images, data.Images]:
         return data.load_digits().split()
     readers = {"mnist": data.mnist, "fashion-mnist": data.fashion_mnist, "cifar10": data.cifar10}
     return readers[name](root)
+
+
+def held_out(train: data.Images, part: float) -> tuple[data.Images, data.Images]:
+    """(what is left to train on, a random part kept for validation: the same one whatever the seed of the run)."""
+    count = round(part * len(train.images))
+    if not 0 < count < len(train.images):
+        raise ValueError(f"--validation {part:g} of {len(train.images)} images leaves one part empty")
+    order = shuffled(len(train.images), 0, 0)
+    kept, held = np.sort(order[count:]), np.sort(order[:count])
+    left, validation = (data.Images(taken(train.images, rows), train.target[rows]) for rows in (kept, held))
+    return left, validation
 
 
 def preprocessing(name: str, images: np.ndarray) -> Preprocessing:

@@ -132,6 +132,13 @@ def add(commands: Any) -> None:
         help="part of each target that is shared among all classes",
     )
     command.add_argument(
+        "--validation",
+        type=real(False, 1),
+        default=0.0,
+        metavar="X",
+        help="part of the training images that is kept to watch the training, to choose other options by",
+    )
+    command.add_argument(
         "--seed",
         type=whole(0, 2**64 - 1),
         default=0,
@@ -202,8 +209,13 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
         getattr(options, "image_size", None),
     )
     options.images = resume.same_images(options, len(train.images))
+    validation = None
+    if options.validation:
+        train, validation = datasets.held_out(train, options.validation)
     preprocessing = datasets.preprocessing(options.data, train.images)
     x, x_test = (preprocessing.normalized(part.images) for part in (train, test))
+    if validation is not None:
+        preprocessing.normalized(validation.images)
     settings: dict[str, Any] = {
         "name": options.model,
         "num_classes": len(names),
@@ -236,6 +248,7 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
         batch_size=options.batch_size,
         epochs=options.epochs,
         callbacks=schedule,
+        validation_data=validation,
         augment=datasets.transform(augment, preprocessing),
     )
     tested = trainer.evaluate(x_test, test.target)
@@ -256,6 +269,7 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
             "schedule",
             "l2",
             "label_smoothing",
+            "validation",
             "seed",
         )
     }
@@ -269,6 +283,11 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
         "test_loss": tested["loss"],
         "train_accuracy": history["accuracy"][-1],
         "train_loss": history["loss"][-1],
+        **{
+            f"validation_{name}": history[f"val_{name}"][-1]
+            for name in ("accuracy", "loss")
+            if f"val_{name}" in history
+        },
         "seconds": watch.seconds,
         "data": options.data,
         "settings": chosen,
