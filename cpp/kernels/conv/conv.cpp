@@ -7,10 +7,16 @@ namespace cnnmath::CNNMATH_ISA {
 
 namespace {
 
-// A kernel from its general part and the one for depthwise convolutions.
-template <ConvPart (*general)(), ConvPart (*by_channel)()>
+bool never(const ConvShape&) { return false; }
+
+// A kernel from its general part, the one for depthwise convolutions, and one for what a matrix unit takes.
+template <ConvPart (*general)(), ConvPart (*by_channel)(), bool (*takes)(const ConvShape&) = never,
+          ConvPart (*on_unit)() = general>
 struct Choice {
-  static ConvPart of(const int64_t* p) { return depthwise(conv_shape(p)) ? by_channel() : general(); }
+  static ConvPart of(const int64_t* p) {
+    const ConvShape& s = conv_shape(p);
+    return depthwise(s) ? by_channel() : takes(s) ? on_unit() : general();
+  }
   static int phases(const int64_t* p) { return of(p).phases(p); }
   static int64_t tasks(const int64_t* p, int phase) { return of(p).tasks(p, phase); }
   static int64_t workspace(const int64_t* p) { return of(p).workspace(p); }
@@ -21,12 +27,12 @@ struct Choice {
   }
 };
 
-#define KERNELS(T, dtype)                                                                             \
-  Choice<forward_part<T>, depthwise_forward_part<T>>::kernel("conv2d", dtype, "x w bias? y"),         \
-      Choice<grad_input_part<T>, depthwise_grad_input_part<T>>::kernel("conv2d_grad_input", dtype,    \
-                                                                       "dy w dx"),                    \
-      Choice<grad_weight_part<T>, depthwise_grad_weight_part<T>>::kernel("conv2d_grad_weight", dtype, \
-                                                                         "x dy dw")
+#define KERNELS(T, dtype)                                                                          \
+  Choice<forward_part<T>, depthwise_forward_part<T>>::kernel("conv2d", dtype, "x w bias? y"),      \
+      Choice<grad_input_part<T>, depthwise_grad_input_part<T>>::kernel("conv2d_grad_input", dtype, \
+                                                                       "dy w dx"),                 \
+      Choice<grad_weight_part<T>, depthwise_grad_weight_part<T>, SplitGradWeight<T>::takes,        \
+             SplitGradWeight<T>::part>::kernel("conv2d_grad_weight", dtype, "x dy dw")
 
 constexpr Kernel kernels[] = {KERNELS(float, "f32"), KERNELS(double, "f64")};
 

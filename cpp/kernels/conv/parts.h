@@ -26,6 +26,20 @@ struct ConvPart {
   void (*run)(const Task& t);
 };
 
+// The gradient of the weights on a matrix unit (split_grad_weight.cpp); elsewhere it takes nothing.
+template <class T>
+struct SplitGradWeight {
+  static bool takes(const ConvShape&) { return false; }
+  static ConvPart part() { return {}; }
+};
+#if defined(__AMX_BF16__)
+template <>
+struct SplitGradWeight<float> {
+  static bool takes(const ConvShape& s);
+  static ConvPart part();
+};
+#endif
+
 template <class T>
 ConvPart forward_part();
 template <class T>

@@ -13,7 +13,8 @@ int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 constexpr int64_t kTaskFlops = 16 << 20;    // about 50 us
-constexpr int64_t kTaskSource = 512 << 10;  // bytes of split source that should stay in L2
+constexpr int64_t kTaskPixels = 256;        // repay reading the weights
+constexpr int64_t kTaskSource = 768 << 10;  // bytes of split source that should stay in L2
 constexpr int64_t kPiece = 64;              // blocks of k: their weights for a panel stay in L2
 constexpr int64_t kPanelTiles = 2;
 
@@ -49,7 +50,8 @@ Plan plan(const Sweep<float>& s) {
   f.flat = s.u.source_step == 1 && s.v.source_step == 1 && f.source_columns < round_up(s.u.outs, kSplitLanes);
   const int64_t pixel_flops = 2 * f.blocks() * kSplitDepth * f.tiles * kSplitLanes;
   const int64_t row_bytes = 6 * f.source_columns * s.ic;
-  f.rows = max_of(kTaskFlops / (pixel_flops * s.u.outs), 1);
+  const int64_t pixels = max_of(kTaskFlops / pixel_flops, kTaskPixels);
+  f.rows = max_of(pixels / s.u.outs, 1);
   const int64_t halo = source_rows(1) - s.v.source_step;
   f.rows = min_of(f.rows, max_of((kTaskSource / row_bytes - halo) / s.v.source_step, 1));
   f.rows = min_of(f.rows, s.v.outs);
@@ -57,7 +59,7 @@ Plan plan(const Sweep<float>& s) {
   f.rows = ceil_div(s.v.outs, f.row_blocks);
   f.images = 1;
   if (f.row_blocks == 1) {
-    f.images = kTaskFlops / (pixel_flops * s.u.outs * f.rows);
+    f.images = pixels / (s.u.outs * f.rows);
     f.images = max_of(min_of(min_of(f.images, kTaskSource / (row_bytes * source_rows(f.rows))), s.n), 1);
   }
   f.image_blocks = ceil_div(s.n, f.images);
@@ -83,8 +85,9 @@ struct Room {
   float* sums;            // [tile of pixels][tile of outputs]
   const uint16_t** tile;  // where each tile of pixels begins in the source
   Pixel* out;             // each pixel of each tile
-  int64_t* offset;        // of each block
-  uint8_t* map;           // 1: this pixel of the source has a number that cannot be split, or a NaN
+  int64_t* a_offset;      // of each block
+  int64_t* b_offset;
+  uint8_t* map;  // 1: this pixel of the source has a number that cannot be split, or a NaN
 };
 
 int64_t pixels_in(const Plan& f) { return f.images * f.source_rows * f.source_columns; }
@@ -108,7 +111,8 @@ Room room_of(const Sweep<float>& s, const Plan& f, char* memory, int64_t* bytes)
   room.tile = reinterpret_cast<const uint16_t**>(take(f.pixel_tiles() * static_cast<int64_t>(sizeof(void*))));
   room.out =
       reinterpret_cast<Pixel*>(take(f.pixel_tiles() * kSplitLanes * static_cast<int64_t>(sizeof(Pixel))));
-  room.offset = reinterpret_cast<int64_t*>(take(f.blocks() * 8));
+  room.a_offset = reinterpret_cast<int64_t*>(take(f.blocks() * 8));
+  room.b_offset = reinterpret_cast<int64_t*>(take(f.blocks() * 8));
   room.map = reinterpret_cast<uint8_t*>(take(pixels_in(f)));
   if (bytes) *bytes = at;
   return room;
@@ -304,17 +308,24 @@ void SplitSweep<float>::run(const Sweep<float>& s, const float* x, const Weights
   for (int64_t r = 0; r < f.runs; ++r) {
     const int64_t a = f.merged ? r : r / s.u.taps, b = f.merged ? 0 : r % s.u.taps;
     const int64_t at = (a * s.v.offset_step * f.source_columns + b * s.u.offset_step) * s.ic * 2;
-    for (int64_t q = 0; q < f.run_blocks; ++q) room.offset[r * f.run_blocks + q] = at + q * kSplitDepth * 2;
+    for (int64_t q = 0; q < f.run_blocks; ++q) room.a_offset[r * f.run_blocks + q] = at + q * kSplitDepth * 2;
   }
 
   const SplitUnit unit;
   for (int64_t panel = panel0; panel < panel1; ++panel) {
     const int64_t width = min_of(f.tiles - panel * kPanelTiles, kPanelTiles), blocks = f.blocks();
+    for (int64_t block = 0; block < blocks; ++block) room.b_offset[block] = block * width * kSplitBlock;
     const char* weights = packed + panel * kPanelTiles * blocks * kSplitBlock;
     for (int64_t from = 0; from < blocks; from += f.piece()) {
-      const SplitCall call{
-          min_of(f.piece(), blocks - from),     room.offset + from,  step * s.ic * 2, room.plane * 2,
-          weights + from * width * kSplitBlock, width * kSplitBlock, from > 0};
+      const SplitCall call{min_of(f.piece(), blocks - from),
+                           room.a_offset + from,
+                           step * s.ic * 2,
+                           room.plane * 2,
+                           weights,
+                           room.b_offset + from,
+                           kSplitBlock,
+                           kSplitTile,
+                           from > 0};
       for (int64_t tile = 0; tile < pixel_tiles;) {
         const int ma = pixel_tiles - tile >= 2 ? 2 : 1;
         const char* a[2];

@@ -156,8 +156,8 @@ void finish(const MatmulShape& s, const Operands& o, const Part& part, const flo
 
 void sum(const MatmulShape& s, const Plan& f, const Operands& o, const Room& room, const Part& part) {
   const int64_t row_tiles = part.row_tiles(), a_block = row_tiles * kSplitBlock;
-  int64_t offsets[kPiece];
-  for (int64_t q = 0; q < kPiece; ++q) offsets[q] = q * a_block;
+  int64_t a_offset[kPiece], b_offset[kPiece];
+  for (int64_t q = 0; q < kPiece; ++q) a_offset[q] = q * a_block;
   uint32_t wild_rows[kRows / kSplitLanes] = {}, wild_columns[kColumns / kSplitLanes] = {};
   for (int64_t l = part.from; l < part.to; l += f.piece) {
     const int64_t end = min_of(l + f.piece, part.to);
@@ -183,7 +183,9 @@ void sum(const MatmulShape& s, const Plan& f, const Operands& o, const Room& roo
         }
       }
       if (!f.packs_ahead) b = room.b;
-      const SplitCall call{end - l, offsets, 64, kSplitTile, b, width * kSplitBlock, l > part.from};
+      for (int64_t q = 0; q < kPiece; ++q) b_offset[q] = q * width * kSplitBlock;
+      const SplitCall call{end - l,  a_offset,    64,         kSplitTile,   b,
+                           b_offset, kSplitBlock, kSplitTile, l > part.from};
       float* c = room.c + (f.collects() ? local * row_tiles * kSplitNumbers : 0);
       const int64_t step = width * kSplitNumbers;
       for (int64_t r = 0; r < row_tiles; r += 2) {

@@ -146,6 +146,48 @@ CNNMATH_INLINE bool split_32(uint16_t* to, int64_t plane, __m512i x, __m512i y, 
 
 }  // namespace
 
+uint32_t split_pixels_b(char* even, char* odd, int64_t plane, const float* const* pixels, int64_t pairs,
+                        int64_t lanes) {
+  __mmask16 found = 0;
+  const auto part = [&](int64_t i) {
+    const __m512i x = pixels[i] ? load_bits(pixels[i], lanes) : _mm512_setzero_si512();
+    found |= wild_or_nan(x);
+    return parts_of(x);
+  };
+  const auto put = [&](char* to, const Parts& a, const Parts& b) {
+    _mm512_storeu_si512(to, across(a.hi, b.hi));
+    _mm512_storeu_si512(to + plane, across(a.mid, b.mid));
+    _mm512_storeu_si512(to + 2 * plane, across(a.lo, b.lo));
+  };
+  Parts a = part(0);
+  for (int64_t q = 0; q < pairs; ++q, even += 64) {
+    const Parts b = part(2 * q + 1);
+    put(even, a, b);
+    if (!odd) {
+      if (q + 1 < pairs) a = part(2 * q + 2);
+      continue;
+    }
+    a = part(2 * q + 2);
+    put(odd + 64 * q, b, a);
+  }
+  return found;
+}
+
+uint32_t split_pixels_a(uint16_t* to, int64_t row, int64_t plane, const float* const* pixels, int64_t lanes) {
+  alignas(64) char tile[kSplitBlock];
+  const uint32_t found = split_pixels_b(tile, nullptr, kSplitTile, pixels, kSplitDepth / 2, lanes);
+  for (int p = 0; p < 3; ++p) {
+    Vec<float> square[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i)
+      square[i] = load(reinterpret_cast<const float*>(tile + p * kSplitTile) + 16 * i);
+    transpose(square);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) store(reinterpret_cast<float*>(to + p * plane + i * row), square[i]);
+  }
+  return found;
+}
+
 bool split_run(uint16_t* to, int64_t plane, const float* from, int64_t n) {
   bool found = false;
   int64_t i = 0;
@@ -167,10 +209,10 @@ namespace {
   _tile_loadd(4, a[0] + at + (plane) * call.a_plane, call.a_row); \
   _tile_loadd(5, a[1] + at + (plane) * call.a_plane, call.a_row)
 #define A1(plane) _tile_loadd(4, a[0] + at + (plane) * call.a_plane, call.a_row)
-#define B2(plane)                               \
-  _tile_loadd(6, b + (plane) * kSplitTile, 64); \
-  _tile_loadd(7, b + (plane) * kSplitTile + kSplitBlock, 64)
-#define B1(plane) _tile_loadd(6, b + (plane) * kSplitTile, 64)
+#define B2(plane)                                 \
+  _tile_loadd(6, b + (plane) * call.b_plane, 64); \
+  _tile_loadd(7, b + (plane) * call.b_plane + call.b_tile, 64)
+#define B1(plane) _tile_loadd(6, b + (plane) * call.b_plane, 64)
 #define TIMES22            \
   _tile_dpbf16ps(0, 4, 6); \
   _tile_dpbf16ps(1, 4, 7); \
@@ -197,10 +239,11 @@ namespace {
   TIMES;                      \
   A(0);                       \
   TIMES
-#define BLOCKS(A, B, TIMES)                                                  \
-  for (int64_t block = 0; block < call.blocks; ++block, b += call.b_block) { \
-    const int64_t at = call.a_offset[block];                                 \
-    PRODUCTS(A, B, TIMES);                                                   \
+#define BLOCKS(A, B, TIMES)                               \
+  for (int64_t block = 0; block < call.blocks; ++block) { \
+    const int64_t at = call.a_offset[block];              \
+    const char* b = call.b + call.b_offset[block];        \
+    PRODUCTS(A, B, TIMES);                                \
   }
 
 void tile22(const char* const* a, float* const* c, const SplitCall& call) {
@@ -216,7 +259,6 @@ void tile22(const char* const* a, float* const* c, const SplitCall& call) {
     _tile_zero(2);
     _tile_zero(3);
   }
-  const char* b = call.b;
   BLOCKS(A2, B2, TIMES22)
   _tile_stored(0, c[0], 64);
   _tile_stored(1, c[0] + 256, 64);
@@ -234,7 +276,6 @@ void tile21(const char* const* a, float* const* c, const SplitCall& call) {
     _tile_zero(0);
     _tile_zero(2);
   }
-  const char* b = call.b;
   BLOCKS(A2, B1, TIMES21)
   _tile_stored(0, c[0], 64);
   _tile_stored(2, c[1], 64);
@@ -250,7 +291,6 @@ void tile12(const char* const* a, float* const* c, const SplitCall& call) {
     _tile_zero(0);
     _tile_zero(1);
   }
-  const char* b = call.b;
   BLOCKS(A1, B2, TIMES12)
   _tile_stored(0, c[0], 64);
   _tile_stored(1, c[0] + 256, 64);
@@ -263,7 +303,6 @@ void tile11(const char* const* a, float* const* c, const SplitCall& call) {
     _tile_loadd(0, c[0], 64);
   else
     _tile_zero(0);
-  const char* b = call.b;
   BLOCKS(A1, B1, TIMES11)
   _tile_stored(0, c[0], 64);
   memory_fence();

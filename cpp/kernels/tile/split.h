@@ -36,6 +36,16 @@ uint32_t split_b(char* to, const float* from, Lie lie, int64_t step, int64_t lan
 // 0.
 bool split_run(uint16_t* to, int64_t plane, const float* from, int64_t n);
 
+// Pixels as k: `lanes` <= 16 channels of each of 2 * pairs pixels (null stands for zeros) and, for `odd`, of one more. Gives the
+// channels that hold a number that cannot be split, or a NaN, as bits.
+//
+// As rows of A, 32 pixels: `row` numbers from channel to channel, `plane` from plane to plane.
+uint32_t split_pixels_a(uint16_t* to, int64_t row, int64_t plane, const float* const* pixels, int64_t lanes);
+// As rows of B, a pair each, `plane` bytes from plane to plane: pixels 0 and 1, 2 and 3, ... to `even`, 1 and 2, 3 and 4, ... to
+// `odd`. (A distance of any number of pixels is then a distance of rows in one of them.)
+uint32_t split_pixels_b(char* even, char* odd, int64_t plane, const float* const* pixels, int64_t pairs,
+                        int64_t lanes);
+
 constexpr float kSplitLimit = 0x1.ffp127f;  // from here on numbers round to infinity
 static CNNMATH_INLINE bool splits(float x) { return x < kSplitLimit && x > -kSplitLimit; }
 
@@ -44,8 +54,9 @@ struct SplitCall {
   int64_t blocks;
   const int64_t* a_offset;  // bytes, of each block
   int64_t a_row, a_plane;   // bytes from row to row, from plane to plane
-  const char* b;            // [block][tile of columns][plane]
-  int64_t b_block;          // bytes from block to block
+  const char* b;
+  const int64_t* b_offset;  // bytes, of each block
+  int64_t b_tile, b_plane;  // bytes from tile to tile, from plane to plane
   bool accumulate;
 };
 // a: the first row of each tile of rows. c: where the tiles of C of these rows lie, 256 numbers each, one behind the other.
