@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import cnnmath.functional as F
+from cnnmath.data import Compose, RandomCrop, RandomHorizontalFlip, ToDtype
 
 from .checks import FLOATS, Array
 
@@ -81,3 +82,21 @@ def test_inputs_end_at_a_guard_page(
         ]
         found += [F.relu(planes), F.sum(planes, (0, 2, 3)), F.sum(planes, 1)]
         assert all(np.isfinite(a).all() for a in found)
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric"])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_images_to_augment_end_at_a_guard_page(
+    guarded: Callable[[Array], Array], channels: int, mode: str, rng: np.random.Generator
+) -> None:
+    """The last image, in each place; as they lie and read through a table."""
+    for height, width in ((1, 1), (2, 3), (7, 5), (8, 33)):
+        x = guarded(rng.integers(0, 256, (3, height, width, channels), dtype=np.uint8)).transpose(0, 3, 1, 2)
+        crop = RandomCrop((height, width), 3, padding_mode=mode)
+        rows = np.full(60, 2)
+        for tail in ([], [ToDtype(np.float32, scale=True)]):
+            both = Compose([crop, RandomHorizontalFlip(), *tail])
+            found = both.gather(x, rows, (1, 2), np.arange(60))
+            np.testing.assert_array_equal(found, both.gather(x.copy(), rows, (1, 2), np.arange(60)))
+        floats = guarded(rng.normal(size=(3, height, width, channels))).transpose(0, 3, 1, 2)
+        assert np.isfinite(crop.gather(floats, rows, (1, 2))).all()
