@@ -13,7 +13,7 @@ import pytest
 
 import cnnmath
 from cnnmath import cli
-from cnnmath.cli import datasets, folders, runs
+from cnnmath.cli import datasets, folders, plot, runs
 from cnnmath.data import files
 
 Image = pytest.importorskip("PIL.Image")
@@ -22,6 +22,7 @@ Image = pytest.importorskip("PIL.Image")
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plot, "after_training", lambda *_: None)  # which takes its time
     return tmp_path
 
 
@@ -84,6 +85,9 @@ def test_a_folder_without_parts(
     assert cli.main(["predict", "run", "moved/day/04.png", "moved/night/04.png"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == ["day", "night"]
+    pytest.importorskip("matplotlib")
+    assert cli.main(["plot", "run", "--root", "moved"]) == 0
+    assert (here / "run" / "mistakes.png").exists()
 
 
 @pytest.mark.parametrize("name", ["test", "val"])
