@@ -170,17 +170,18 @@ def run(options: argparse.Namespace) -> None:
         if found is None:
             return
         options, folder = found, found.resume
-        set_threads(options)
-        _train(options, folder)
-        return
-    _check(options)
+    else:
+        _check(options)
+        folder = runs.new_folder(getattr(options, "out", None), Path(options.data).name or "images")
     set_threads(options)
-    folder = runs.new_folder(getattr(options, "out", None), Path(options.data).name or "images")
+    checkpoint = folder / resume.CHECKPOINT
     try:
         _train(options, folder)
-    except BaseException:
-        if not any((folder / name).exists() for name in (resume.CHECKPOINT, "model.safetensors")):
+    except BaseException as error:
+        if not (checkpoint.exists() or (folder / "model.safetensors").exists() or hasattr(options, "resume")):
             shutil.rmtree(folder)  # it was new, and nothing was achieved: leave no trace
+        if isinstance(error, KeyboardInterrupt) and checkpoint.exists():
+            raise KeyboardInterrupt(f"go on with {resume.command(folder)}") from None
         raise
 
 
@@ -320,9 +321,7 @@ def _fit(
         if watch.steps:
             with contextlib.suppress(RuntimeError):  # a second Ctrl-C may have come within a step
                 trainer.save_checkpoint(checkpoint)  # with the steps of this epoch
-        if not checkpoint.exists():
-            raise
-        raise KeyboardInterrupt(f"go on with {resume.command(folder)}") from None
+        raise
     except Diverged as diverged:
         if not checkpoint.exists():
             raise ValueError(

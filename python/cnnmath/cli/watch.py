@@ -53,4 +53,5 @@ class Watch(Callback):
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self._before, self._start = state_dict["seconds"], time.perf_counter()
-        print(f"Going on after {self.trainer.initial_epoch} epochs", flush=True)
+        done = self.trainer.initial_epoch
+        print(f"Going on after {done} epochs" if done else "Going on within epoch 1", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +14,9 @@ import numpy as np
 from . import tree
 from .files import write_bytes
 
-_KEY = "cnnmath"  # of the metadata: the text of a state
+# Of the metadata of a state: its text, and a checksum of text and arrays, as a training that goes on from a damaged one
+# would only end with other weights.
+_KEY, _CHECKSUM = "cnnmath", "crc32"
 _DTYPES = {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F16", "F32", "F64", "C64"}
 
 
@@ -22,7 +25,8 @@ def save(model_or_state: Any, path: str | os.PathLike[str]) -> None:
 
     A state is a dict of arrays, numbers, text, None, and of dicts, lists and tuples of them, such as
     `{"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}`; its arrays have dotted names in
-    the file, and the rest is in its metadata. What else a Trainer needs to go on is in `Trainer.save_checkpoint`.
+    the file, and the rest is in its metadata, with a checksum. What else a Trainer needs to go on is in
+    `Trainer.save_checkpoint`.
 
     Arrays keep their dtype (int64 counters too) and are written row-major. The file is written beside its place,
     brought to the disk and then renamed, so that an interruption or a full disk leaves an older file as it was.
@@ -49,7 +53,7 @@ def save(model_or_state: Any, path: str | os.PathLike[str]) -> None:
     state = model_or_state.state_dict() if hasattr(model_or_state, "state_dict") else model_or_state
     if not isinstance(state, Mapping):
         raise TypeError(f"save: expected a Module or a dict of arrays, got {type(state).__name__}")
-    metadata = None
+    text = None
     if all(isinstance(name, str) and hasattr(value, "__array__") for name, value in state.items()):
         arrays = {name: np.asarray(value) for name, value in state.items()}
         for name, array in arrays.items():
@@ -57,7 +61,6 @@ def save(model_or_state: Any, path: str | os.PathLike[str]) -> None:
                 raise TypeError(f"save: expected names and numeric arrays, got {name!r}: {array.dtype}")
     else:
         arrays, text = tree.divided(state)
-        metadata = {_KEY: text}
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"save: the folder {path.parent} does not exist")
@@ -66,7 +69,17 @@ def save(model_or_state: Any, path: str | os.PathLike[str]) -> None:
         name: np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
         for name, array in arrays.items()
     }
+    metadata = None if text is None else {_KEY: text, _CHECKSUM: _checksum(text, flat)}
     write_bytes(path, serialize(flat, metadata))
+
+
+def _checksum(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    value = zlib.crc32(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        value = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), value)
+        value = zlib.crc32(array.data, value)
+    return f"{value:08x}"
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -95,7 +108,11 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
                     raise _Unknown(
                         f"load: {path} holds {name!r} as {entry['dtype']}, which NumPy does not have"
                     )
-        return tree.joined(arrays, metadata[_KEY]) if _KEY in metadata else arrays
+        if not {_KEY, _CHECKSUM} & metadata.keys():
+            return arrays
+        if metadata[_CHECKSUM] != _checksum(metadata[_KEY], arrays):
+            raise ValueError("its checksum is another")
+        return tree.joined(arrays, metadata[_KEY])
     except _Unknown:
         raise
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
