@@ -319,7 +319,8 @@ def _fit(
         trainer.fit(**options, callbacks=[*callbacks, watch, backup])
     except KeyboardInterrupt:
         if watch.steps:
-            with contextlib.suppress(RuntimeError):  # a second Ctrl-C may have come within a step
+            # A second Ctrl-C may have come within a step; the checkpoint before holds.
+            with contextlib.suppress(RuntimeError, OSError):
                 trainer.save_checkpoint(checkpoint)  # with the steps of this epoch
         raise
     except Diverged as diverged:
