@@ -76,7 +76,9 @@ def options_of(given: argparse.Namespace) -> argparse.Namespace | None:
                 f"test accuracy {100 * numbers['test_accuracy']:.2f} %{further}"
             )
             return None
-    merged = {**noted, "epochs": epochs}
+    # An option that a former version did not have is at its default.
+    defaults = {key: value for key, value in vars(given).items() if key not in _NOT_OF_A_RUN | given.given}
+    merged = {**defaults, **noted, "epochs": epochs}
     for name in ("root", "threads"):
         if name in given.given:
             merged[name] = getattr(given, name)
