@@ -17,9 +17,10 @@ with contextlib.suppress(ImportError):
     from hypothesis import settings
 
     # "default" draws the same examples in every run; HYPOTHESIS_PROFILE=explore draws new ones and prints
-    # what reproduces a failure.
+    # what reproduces a failure; "brief" is for builds that are many times slower.
     settings.register_profile("default", deadline=None, derandomize=True, max_examples=60)
     settings.register_profile("explore", deadline=None, derandomize=False, max_examples=1000, print_blob=True)
+    settings.register_profile("brief", deadline=None, derandomize=True, max_examples=10)
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -11,7 +11,11 @@ namespace py = pybind11;
 void bind_machine(py::module_& m) {
   cnnmath::isa_in_use();  // a CNNMATH_ISA that cannot run fails the import, not the first call
   m.attr("version") = CNNMATH_VERSION;
+#ifdef __clang__
+  m.attr("compiler") = "clang++ " __clang_version__;
+#else
   m.attr("compiler") = "g++ " __VERSION__;
+#endif
   m.def("isas_built", &cnnmath::isas_built, "Instruction sets this build holds, best first.");
   m.def("isas_available", &cnnmath::isas_available, "Those of them that this machine has.");
   m.def("isa", &cnnmath::isa_in_use, "The instruction set in use.");

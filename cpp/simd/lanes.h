@@ -34,16 +34,16 @@ template <class T> static CNNMATH_INLINE T hsum(Vec<T> a) { return hsum_of<T, kV
 template <class T, int bytes> static CNNMATH_INLINE T hmax_of(typename Part<T, bytes>::Reg a) {
   if constexpr (bytes > 16) {
     const typename Part<T, bytes / 2>::Reg l = low_half<T, bytes>(a), h = high_half<T, bytes>(a);
-    return hmax_of<T, bytes / 2>((l > h) | (l != l) ? l : h);
+    return hmax_of<T, bytes / 2>(((l > h) | (l != l)) ? l : h);
   } else {
     // in vectors to the end: branches on the numbers would be guessed wrong
     typedef typename Part<T, bytes>::Reg R;
     if constexpr (sizeof(T) == 4) {
-      const R h = __builtin_shufflevector(a, a, 2, 3, 0, 1), m = (a > h) | (a != a) ? a : h;
-      const R g = __builtin_shufflevector(m, m, 1, 0, 3, 2), top = (m > g) | (m != m) ? m : g;
+      const R h = __builtin_shufflevector(a, a, 2, 3, 0, 1), m = ((a > h) | (a != a)) ? a : h;
+      const R g = __builtin_shufflevector(m, m, 1, 0, 3, 2), top = ((m > g) | (m != m)) ? m : g;
       return top[0];
     } else {
-      const R h = __builtin_shufflevector(a, a, 1, 0), top = (a > h) | (a != a) ? a : h;
+      const R h = __builtin_shufflevector(a, a, 1, 0), top = ((a > h) | (a != a)) ? a : h;
       return top[0];
     }
   }
@@ -51,24 +51,34 @@ template <class T, int bytes> static CNNMATH_INLINE T hmax_of(typename Part<T, b
 template <class T> static CNNMATH_INLINE T hmax(Vec<T> a) { return hmax_of<T, kVecBytes>(a.r); }
 template <class T> static CNNMATH_INLINE T hmin(Vec<T> a) { return -hmax(Vec<T>{-a.r}); }
 
+// The lower halves of two vectors, a lane of each in turn; the upper halves.
+template <class T> static CNNMATH_INLINE Vec<T> interleave_low(Vec<T> a, Vec<T> b) {
+  constexpr int L = Vec<T>::lanes;
+  if constexpr (L == 16)
+    return {__builtin_shufflevector(a.r, b.r, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)};
+  else if constexpr (L == 8) return {__builtin_shufflevector(a.r, b.r, 0, 8, 1, 9, 2, 10, 3, 11)};
+  else if constexpr (L == 4) return {__builtin_shufflevector(a.r, b.r, 0, 4, 1, 5)};
+  else return {__builtin_shufflevector(a.r, b.r, 0, 2)};
+}
+template <class T> static CNNMATH_INLINE Vec<T> interleave_high(Vec<T> a, Vec<T> b) {
+  constexpr int L = Vec<T>::lanes;
+  if constexpr (L == 16)
+    return {__builtin_shufflevector(a.r, b.r, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)};
+  else if constexpr (L == 8) return {__builtin_shufflevector(a.r, b.r, 4, 12, 5, 13, 6, 14, 7, 15)};
+  else if constexpr (L == 4) return {__builtin_shufflevector(a.r, b.r, 2, 6, 3, 7)};
+  else return {__builtin_shufflevector(a.r, b.r, 1, 3)};
+}
+
 // The square of `lanes` vectors, rows against columns.
 template <class T> static CNNMATH_INLINE void transpose(Vec<T> (&r)[Vec<T>::lanes]) {
-  using R = typename Vec<T>::Reg;
-  typedef typename Int<T>::Reg I;
   constexpr int L = Vec<T>::lanes;
-  I low{}, high{};  // interleave the lower, the upper halves of two vectors
-  for (int k = 0; k < L; ++k) {
-    const auto from = static_cast<typename Int<T>::Lane>(k / 2 + (k % 2) * L);
-    low[k] = from;
-    high[k] = static_cast<typename Int<T>::Lane>(from + L / 2);
-  }
   for (int step = 1; step < L; step *= 2) {
-    R s[L];
+    Vec<T> s[L];
     for (int k = 0; k < L / 2; ++k) {
-      s[2 * k] = __builtin_shuffle(r[k].r, r[k + L / 2].r, low);
-      s[2 * k + 1] = __builtin_shuffle(r[k].r, r[k + L / 2].r, high);
+      s[2 * k] = interleave_low(r[k], r[k + L / 2]);
+      s[2 * k + 1] = interleave_high(r[k], r[k + L / 2]);
     }
-    for (int k = 0; k < L; ++k) r[k].r = s[k];
+    for (int k = 0; k < L; ++k) r[k] = s[k];
   }
 }
 
