@@ -5,16 +5,13 @@
 #pragma once
 #include "core/kernel.h"
 #include "simd/vec.h"
+#include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
 
 constexpr int64_t kGrain = 16384;
 constexpr int64_t kSmall = 20480;
 constexpr int kMaxDims = 6;
-
-static constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static constexpr int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-static constexpr int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 struct Range {
   int64_t begin, end;

@@ -2,14 +2,11 @@
 // other.
 #include "kernels/conv/parts.h"
 #include "kernels/conv/sweep.h"
+#include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
 
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 14;
 

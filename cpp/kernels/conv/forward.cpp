@@ -4,14 +4,13 @@
 #include "kernels/conv/planar.h"
 #include "kernels/conv/split_sweep.h"
 #include "kernels/conv/sweep.h"
+#include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
 
 namespace {
 
 constexpr int64_t kPackRows = 64;
-
-int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // Every kind of sweep.
 template <class T>
@@ -28,7 +27,7 @@ template <class T>
 int64_t packed_bytes(const Sweep<T>& s) {
   if (SplitSweep<T>::pays(s)) return SplitSweep<T>::packed_bytes(s);
   const int64_t size = planar_pays(s) ? planar_packed_size(s) : s.packed_size();
-  return round_64(size * static_cast<int64_t>(sizeof(T)));
+  return round_up(size * static_cast<int64_t>(sizeof(T)), 64);
 }
 template <class T>
 int64_t scratch_bytes(const Sweep<T>& s) {

@@ -10,15 +10,11 @@
 #include "kernels/conv/parts.h"
 #include "kernels/tile/pack.h"
 #include "kernels/tile/tile.h"
+#include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
 
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 constexpr int64_t kUnitBytes = 256 << 10;   // of dW
 constexpr int64_t kBlockBytes = 384 << 10;  // of x and dy
@@ -93,11 +89,11 @@ WeightPlan<T> plan_weight(const ConvShape& s) {
 
 template <class T>
 int64_t lists_bytes(const WeightPlan<T>& f) {
-  return round_64(3 * f.block_rows * static_cast<int64_t>(sizeof(int64_t)));
+  return round_up(3 * f.block_rows * static_cast<int64_t>(sizeof(int64_t)), 64);
 }
 template <class T>
 int64_t dy_bytes(const ConvShape& s, const WeightPlan<T>& f) {
-  return f.copies_dy ? round_64(f.block_rows * s.ow * f.dy_width * static_cast<int64_t>(sizeof(T))) : 0;
+  return f.copies_dy ? round_up(f.block_rows * s.ow * f.dy_width * static_cast<int64_t>(sizeof(T)), 64) : 0;
 }
 
 template <class T>

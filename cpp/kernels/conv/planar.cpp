@@ -1,13 +1,10 @@
 #include "kernels/conv/planar.h"
 
+#include "simd/whole.h"
+
 namespace cnnmath::CNNMATH_ISA {
 
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 14;
 constexpr int kPlanarRows = 16;  // no tile is taller

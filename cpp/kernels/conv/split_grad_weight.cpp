@@ -7,16 +7,12 @@
 // tiles. Channels and outputs that held what cannot be split are summed number by number there.
 #include "kernels/conv/parts.h"
 #include "kernels/tile/split.h"
+#include "simd/whole.h"
 
 #if defined(__AMX_BF16__)
 namespace cnnmath::CNNMATH_ISA {
 
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 constexpr int64_t kPiece = 1100;             // pixels of a piece, at most
 constexpr int64_t kPieceBytes = 1200 << 10;  // of both operands, split

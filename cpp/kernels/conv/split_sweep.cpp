@@ -2,15 +2,11 @@
 
 #if defined(__AMX_BF16__)
 #include "kernels/tile/split.h"
+#include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
 
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 constexpr int64_t kTaskFlops = 16 << 20;    // about 50 us
 constexpr int64_t kTaskPixels = 256;        // repay reading the weights

@@ -1,5 +1,7 @@
 #include "kernels/conv/sweep.h"
 
+#include "simd/whole.h"
+
 namespace cnnmath::CNNMATH_ISA {
 
 namespace {
@@ -10,11 +12,6 @@ constexpr int64_t kTaskSource = 384 << 10;                // bytes of source tha
 constexpr int64_t kWholeDepth = 1024;                     // a longer sum is cut, so that a panel of weights
 constexpr int64_t kCutDepth = 512;                        // stays near while all pixels pass over it
 constexpr int64_t kSpare = 16;                            // repeated pointers for the last tile
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 bool inside(const Axis& a, int64_t size) {
   return a.taps == 0 || a.outs == 0 || (a.source_begin(0) >= 0 && a.source_end(a.outs) <= size);

@@ -3,13 +3,11 @@
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/parts.h"
 #include "simd/vec.h"
+#include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA::column_sums {
 
 namespace {
-
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 
 constexpr int64_t kBlock = 64;  // summed by themselves before they join the total: less rounding
 constexpr int64_t kChunk = 128 << 10;

@@ -13,15 +13,12 @@
 #include "kernels/gemm/parts.h"
 #include "kernels/tile/pack.h"
 #include "kernels/tile/tile.h"
+#include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA::matmul {
 
 namespace {
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 const MatmulShape& shape_of(const int64_t* p) { return *reinterpret_cast<const MatmulShape*>(p); }
 
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 17;   // about 80 us
@@ -96,7 +93,7 @@ void pack(const MatmulShape& s, const MatmulPlan<T>& f, const T* b, T* packed, i
 
 template <class T>
 int64_t packed_bytes(const MatmulShape& s, const MatmulPlan<T>& f) {
-  return f.packs_ahead ? round_64(s.k * f.panels.padded() * static_cast<int64_t>(sizeof(T))) : 0;
+  return f.packs_ahead ? round_up(s.k * f.panels.padded() * static_cast<int64_t>(sizeof(T)), 64) : 0;
 }
 
 }  // namespace
@@ -142,7 +139,7 @@ int64_t workspace(const int64_t* p) {
 // Bytes of a task's copy of rows of A; behind it lies its piece of a panel of B.
 template <class T>
 static int64_t copy_bytes(const MatmulPlan<T>& f) {
-  return f.a == Rows::copied ? round_64(f.rows * (f.piece + kSkew) * static_cast<int64_t>(sizeof(T))) : 0;
+  return f.a == Rows::copied ? round_up(f.rows * (f.piece + kSkew) * static_cast<int64_t>(sizeof(T)), 64) : 0;
 }
 
 template <class T>

@@ -8,15 +8,11 @@
 
 #if defined(__AMX_BF16__)
 #include "kernels/gemm/combine.h"
+#include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA::matmul_split {
 
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t round_64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 constexpr int64_t kRows = 128;           // of A in a task
 constexpr int64_t kColumns = 1024;       // of B in a task, at most
@@ -39,7 +35,7 @@ struct Plan {
   // Sums of all panels are kept from piece to piece.
   bool collects() const { return piece < blocks; }
   int64_t packed_bytes() const { return packs_ahead ? tiles * blocks * kSplitBlock : 0; }
-  int64_t wild_bytes() const { return packs_ahead ? round_64(tiles * blocks * 4) : 0; }
+  int64_t wild_bytes() const { return packs_ahead ? round_up(tiles * blocks * 4, 64) : 0; }
 };
 
 Plan plan(const MatmulShape& s) {

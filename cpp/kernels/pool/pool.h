@@ -20,6 +20,7 @@
 #pragma once
 #include "core/kernel.h"
 #include "simd/vec.h"
+#include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
 
@@ -52,7 +53,6 @@ struct Window {
   int64_t base, step, first, last;
 };
 
-static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
