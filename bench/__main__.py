@@ -18,7 +18,7 @@ CASES = {
 def main() -> None:
     case, *arguments = sys.argv[1:] or ["--help"]
     if case not in CASES:
-        print(__doc__, *(f"  {name:7}{text}" for name, text in CASES.items()), sep="\n")
+        print(__doc__, *(f"  {name:10}{text}" for name, text in CASES.items()), sep="\n")
         raise SystemExit(0 if case in ("-h", "--help") else 2)
     import_module(f"bench.{case}").main(arguments)
 
