@@ -22,7 +22,6 @@ constexpr int64_t kChunkFlops = int64_t{kVecBytes} << 16;
 constexpr int64_t kTasks = 32;  // as many as keep the threads of a small machine busy to the end
 constexpr int64_t kPartialBytes = 16 << 20;
 constexpr int64_t kCombine = 16 << 10;  // elements of a task of phase 1
-constexpr int64_t kMergedChannels = 40;
 
 template <class T>
 struct WeightPlan {
@@ -50,7 +49,7 @@ WeightPlan<T> plan_weight(const ConvShape& s) {
   const int64_t item = sizeof(T);
   f.cg = s.c / s.groups;
   f.og = s.oc / s.groups;
-  f.merged = s.kw > 1 && s.dw == 1 && f.cg <= kMergedChannels;
+  f.merged = merges_taps(s);
   f.taps_u = f.merged ? 1 : s.kw;
   f.m = f.merged ? s.kw * f.cg : f.cg;
   f.panels = panels_of<T>(max_of(f.og, 1));

@@ -17,6 +17,10 @@ static inline bool depthwise(const ConvShape& s) {
   return s.groups > 1 && s.groups == s.c && s.groups == s.oc;
 }
 
+// Whether the gradient of the weights takes the taps of a row together, from a padded copy of x. Then what falls on the
+// padding counts as 0 times dy (NaN where dy is infinite), else not at all.
+static inline bool merges_taps(const ConvShape& s) { return s.kw > 1 && s.dw == 1 && s.c / s.groups <= 40; }
+
 // One kind of work of a kernel, in phases; the same functions as in Kernel.
 struct ConvPart {
   int (*phases)(const int64_t* p);

@@ -321,8 +321,8 @@ SplitFn split_tile(int ma, int nb) {
 }
 
 SplitUnit::SplitUnit() {
-  const Config config;
-  memory_fence();
+  // Not a local one: to the compiler the intrinsic reads its first 8 bytes, the stores of the others may go.
+  static constexpr Config config;
   _tile_loadconfig(&config);
 }
 SplitUnit::~SplitUnit() { _tile_release(); }

@@ -5,10 +5,11 @@
 //
 //   a b = al bh + ah bl + am bm + am bh + ah bm + ah bh   (+ am bl + al bm + al bl, below 2^-25 |a b|: left out)
 //
-// so a sum is as good as one of float32 products: its error is that of adding up, in float32. What differs:
-// numbers below 2^-110 lose bits of their lower parts (parts below 2^-126 count as 0), and an infinity, a NaN or a
-// number that rounds to an infinity would spoil its whole row or column (infinity times a part that is 0), which
-// is why packing looks out for them (`Wild`) and the callers compute such rows and columns by the other tile.
+// so a sum is as good as one of float32 products: its error is that of adding up, in float32. What differs: numbers and
+// products below 2^-110 lose bits of their lower parts (what is below 2^-126 counts as 0); ah bh may overflow where a b
+// does not quite; and an infinity, a NaN or a number that rounds to an infinity would spoil its whole row or column
+// (infinity times a part that is 0), which is why packing looks out for them and the callers compute such rows and
+// columns number by number.
 //
 // The unit takes tiles of 1 KiB. A: 16 rows of 32 k. B: 16 pairs of k, each 16 columns of two numbers. So one block of
 // k is 32 long; the three parts (planes) of a tile lie one behind the other, from hi to lo.
