@@ -141,14 +141,14 @@ def test_without_matplotlib(
     captured = capsys.readouterr()
     assert captured.out.splitlines()[-2:] == [
         f"Written to {folder}",
-        'Not drawn: pictures need matplotlib: pip install ".[viz]"',
+        'Not drawn: pictures need matplotlib: pip install "cnnmath[viz]"',
     ]
     assert captured.err == ""
     assert sorted(p.name for p in folder.iterdir()) == FILES
     assert (folder / "model.safetensors").read_bytes() == (drawn / "model.safetensors").read_bytes()
     assert cli.main(["plot", str(folder)]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        'cnnmath: error: pictures need matplotlib: pip install ".[viz]"'
+        'cnnmath: error: pictures need matplotlib: pip install "cnnmath[viz]"'
     ]
 
 

@@ -459,7 +459,7 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda: viz.filters(np.ones((1, 1, 3, 3))),
         lambda: viz.mistakes(ONES, [0, 1], HALVES, ["a", "b"]),
     ):
-        with pytest.raises(ImportError, match=r'^pictures need matplotlib: pip install "\.\[viz\]"$'):
+        with pytest.raises(ImportError, match=r'^pictures need matplotlib: pip install "cnnmath\[viz\]"$'):
             call()
 
 

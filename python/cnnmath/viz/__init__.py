@@ -1,4 +1,4 @@
-"""Pictures of a training, with matplotlib, which is an extra: `pip install ".[viz]"`.
+"""Pictures of a training, with matplotlib, which is an extra: `pip install "cnnmath[viz]"`.
 
 Each function gives a `matplotlib.figure.Figure`; `figure.savefig("name.png")` writes it. pyplot stays out of it: no
 window, no global figure, no choice of a backend. (In a notebook, `%matplotlib inline` makes figures appear.)

@@ -19,7 +19,7 @@ def matplotlib(module: str) -> Any:
     try:
         return import_module(f"matplotlib.{module}")
     except ImportError as error:
-        raise ImportError('pictures need matplotlib: pip install ".[viz]"') from error
+        raise ImportError('pictures need matplotlib: pip install "cnnmath[viz]"') from error
 
 
 def new_figure(width: float, height: float, gap: float = 0.04) -> Figure:
