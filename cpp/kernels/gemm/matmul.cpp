@@ -7,7 +7,6 @@
 // bias and act. k is cut in chunks only where C is too small to feed a handful of tasks. All of it follows
 // from the shape.
 #include "core/kernel.h"
-#include "kernels/gemm/combine.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/gemm/matmul_split.h"
 #include "kernels/gemm/parts.h"
@@ -24,9 +23,10 @@ const MatmulShape& shape_of(const int64_t* p) { return *reinterpret_cast<const M
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 17;   // about 80 us
 constexpr int64_t kLeastFlops = int64_t{kVecBytes} << 14;  // less is not worth a task of its own
 constexpr int64_t kRows = 128;
-constexpr int64_t kPiece = 1024;   // of k
-constexpr int64_t kSkew = 16;      // keeps copied rows from falling on the same cache sets
-constexpr int64_t kPackRows = 64;  // of B, in a task of phase `pack`
+constexpr int64_t kPiece = 1024;        // of k
+constexpr int64_t kSkew = 16;           // keeps copied rows from falling on the same cache sets
+constexpr int64_t kPackRows = 64;       // of B, in a task of phase `pack`
+constexpr int64_t kCombine = 16 << 10;  // elements of C in a task of phase `combine`
 
 enum class Rows { in_place, copied, columns };  // how A is read
 
@@ -235,6 +235,25 @@ void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& 
         i += tile.m;
       }
     }
+  }
+}
+
+// C in [begin, end) from the chunks' products, added in order, then what C held, then bias and act. Along rows of C, so that the bias is by
+// vectors.
+template <class T>
+void combine(const MatmulShape& s, const T* partial, int64_t chunks, const T* bias, T* c, int64_t begin,
+             int64_t end) {
+  constexpr int L = Vec<T>::lanes;
+  while (begin < end) {
+    const int64_t j = begin % s.n, left = s.n - j < end - begin ? s.n - j : end - begin;
+    const int64_t n = left < L ? left : L;
+    Vec<T> sum = load_n(partial + begin, n);
+    for (int64_t k = 1; k < chunks; ++k) sum = sum + load_n(partial + k * s.m * s.n + begin, n);
+    if (s.accumulate) sum = sum + load_n(c + begin, n);
+    if (bias) sum = sum + load_n(bias + j, n);
+    if (s.relu) sum = max(zero<T>(), sum);
+    store_n(c + begin, sum, n);
+    begin += n;
   }
 }
 

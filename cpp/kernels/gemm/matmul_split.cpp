@@ -1,13 +1,13 @@
-// How the product is cut: as in matmul.cpp, into tasks over blocks of rows x blocks of columns x chunks of k.
+// How the product is cut: into tasks over blocks of rows x blocks of columns. (Where matmul.cpp cuts k too, C is smaller
+// than what comes here.)
 //
 // Phase `pack` (more than one block of rows): B as the unit reads it, [panel][block of k][tile of columns][plane]. Phase
 // `sum`: a task splits its rows of A piece by piece of k, and where it alone reads B its columns of B too,
 // multiplies, and collects C in scratch; then come the rows and columns that could not be split, what C held, bias
-// and act. Phase `combine`: as there.
+// and act.
 #include "kernels/gemm/matmul_split.h"
 
 #if defined(__AMX_BF16__)
-#include "kernels/gemm/combine.h"
 #include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA::matmul_split {
@@ -19,17 +19,14 @@ constexpr int64_t kColumns = 1024;       // of B in a task, at most
 constexpr int64_t kPanel = 32;           // columns
 constexpr int64_t kPiece = 32;           // blocks of k: the rows of A stay in the second-level cache
 constexpr int64_t kTaskFlops = 8 << 20;  // about 10 us
-constexpr int64_t kChunk = 2048;         // least k of a chunk
 
 struct Plan {
   int64_t rows, columns;  // of a task
   int64_t row_blocks, column_blocks;
   int64_t blocks;  // of k
   int64_t tiles;   // of 16 columns
-  int64_t chunks;  // of k
   int64_t piece;   // blocks of k in a piece
   bool packs_ahead;
-  int64_t sums() const { return row_blocks * column_blocks * chunks; }
   // Packed B: panel p begins at tile 2 p; tile t, block l.
   int64_t tiles_of(int64_t panel) const { return min_of(tiles - 2 * panel, 2); }
   // Sums of all panels are kept from piece to piece.
@@ -54,8 +51,6 @@ Plan plan(const MatmulShape& s) {
   f.column_blocks = ceil_div(s.n, f.columns);
   f.packs_ahead = f.row_blocks > 1;
   f.piece = f.blocks > kPiece ? ceil_div(f.blocks, ceil_div(f.blocks, kPiece)) : f.blocks;
-  const int64_t each = f.row_blocks * f.column_blocks;
-  f.chunks = s.ta && each < 8 ? max_of(min_of(ceil_div(16, each), s.k / kChunk), 1) : 1;
   return f;
 }
 
@@ -102,19 +97,17 @@ void pack_task(const MatmulShape& s, const Plan& f, const float* b, char* packed
 }
 
 // One number of C by itself, for those that the unit cannot give; a sum that is NaN stays so.
-float dot(const MatmulShape& s, const Operands& o, int64_t i, int64_t j, int64_t from, int64_t to) {
+float dot(const MatmulShape& s, const Operands& o, int64_t i, int64_t j) {
   const int64_t step_a = s.ta ? s.m : 1, step_b = s.tb ? 1 : s.n;
-  const float *a = at_a(s, o.a, i, from), *b = at_b(s, o.b, from, j);
+  const float *a = at_a(s, o.a, i, 0), *b = at_b(s, o.b, 0, j);
   float sum = 0;
-  for (int64_t l = from; l < to && sum == sum; ++l, a += step_a, b += step_b)
-    sum = __builtin_fmaf(*a, *b, sum);
+  for (int64_t l = 0; l < s.k && sum == sum; ++l, a += step_a, b += step_b) sum = __builtin_fmaf(*a, *b, sum);
   return sum;
 }
 
-// A task: rows [i0, i1), columns [j0, j1), blocks [from, to) of k.
+// A task: rows [i0, i1), columns [j0, j1).
 struct Part {
-  int64_t i0, i1, j0, j1, from, to;
-  float* partial;  // where its sums go if k is cut in chunks
+  int64_t i0, i1, j0, j1;
   int64_t row_tiles() const { return ceil_div(i1 - i0, kSplitLanes); }
 };
 
@@ -133,13 +126,8 @@ void finish(const MatmulShape& s, const Operands& o, const Part& part, const flo
       if (wild) {
         store(line, v);
         for (int64_t q = 0; q < n; ++q)
-          if (wild >> q & 1)
-            line[q] = dot(s, o, i, j + q, part.from * kSplitDepth, min_of(part.to * kSplitDepth, s.k));
+          if (wild >> q & 1) line[q] = dot(s, o, i, j + q);
         v = load(line);
-      }
-      if (part.partial) {
-        store_n(part.partial + i * s.n + j, v, n);
-        continue;
       }
       float* c = o.c + i * s.n + j;
       if (s.accumulate) v = v + load_n(c, n);
@@ -155,8 +143,8 @@ void sum(const MatmulShape& s, const Plan& f, const Operands& o, const Room& roo
   int64_t a_offset[kPiece], b_offset[kPiece];
   for (int64_t q = 0; q < kPiece; ++q) a_offset[q] = q * a_block;
   uint32_t wild_rows[kRows / kSplitLanes] = {}, wild_columns[kColumns / kSplitLanes] = {};
-  for (int64_t l = part.from; l < part.to; l += f.piece) {
-    const int64_t end = min_of(l + f.piece, part.to);
+  for (int64_t l = 0; l < f.blocks; l += f.piece) {
+    const int64_t end = min_of(l + f.piece, f.blocks);
     for (int64_t r = 0; r < row_tiles; ++r) {
       const int64_t i = part.i0 + r * kSplitLanes;
       for (int64_t q = l; q < end; ++q)
@@ -180,8 +168,7 @@ void sum(const MatmulShape& s, const Plan& f, const Operands& o, const Room& roo
       }
       if (!f.packs_ahead) b = room.b;
       for (int64_t q = 0; q < kPiece; ++q) b_offset[q] = q * width * kSplitBlock;
-      const SplitCall call{end - l,  a_offset,    64,         kSplitTile,   b,
-                           b_offset, kSplitBlock, kSplitTile, l > part.from};
+      const SplitCall call{end - l, a_offset, 64, kSplitTile, b, b_offset, kSplitBlock, kSplitTile, l > 0};
       float* c = room.c + (f.collects() ? local * row_tiles * kSplitNumbers : 0);
       const int64_t step = width * kSplitNumbers;
       for (int64_t r = 0; r < row_tiles; r += 2) {
@@ -189,7 +176,7 @@ void sum(const MatmulShape& s, const Plan& f, const Operands& o, const Room& roo
         float* out[2] = {c + r * step, c + (r + 1) * step};
         split_tile(r + 1 < row_tiles ? 2 : 1, static_cast<int>(width))(rows, out, call);
       }
-      if (end == part.to) finish(s, o, part, c, step, panel, wild_rows, wild);
+      if (end == f.blocks) finish(s, o, part, c, step, panel, wild_rows, wild);
     }
   }
 }
@@ -202,20 +189,16 @@ bool takes(const MatmulShape& s) {
   return s.m > 0 && s.n >= 256 && s.k >= 256 && (!s.ta || s.m >= 256);
 }
 
-int phases(const MatmulShape& s) {
-  const Plan f = plan(s);
-  return f.packs_ahead + 1 + (f.chunks > 1);
-}
+int phases(const MatmulShape& s) { return plan(s).packs_ahead + 1; }
 
 int64_t tasks(const MatmulShape& s, int phase) {
   const Plan f = plan(s);
-  if (f.packs_ahead && phase == 0) return f.blocks;
-  return phase == f.packs_ahead ? f.sums() : ceil_div(s.m * s.n, kCombine);
+  return f.packs_ahead && phase == 0 ? f.blocks : f.row_blocks * f.column_blocks;
 }
 
 int64_t workspace(const MatmulShape& s) {
   const Plan f = plan(s);
-  return f.packed_bytes() + f.wild_bytes() + (f.chunks > 1 ? f.chunks * s.m * s.n * 4 : 0);
+  return f.packed_bytes() + f.wild_bytes();
 }
 
 int64_t scratch(const MatmulShape& s) {
@@ -227,8 +210,6 @@ void run(const MatmulShape& s, const Task& t) {
   const Plan f = plan(s);
   char* packed = static_cast<char*>(t.workspace);
   uint32_t* wild = reinterpret_cast<uint32_t*>(packed + f.packed_bytes());
-  float* partial =
-      f.chunks > 1 ? reinterpret_cast<float*>(packed + f.packed_bytes() + f.wild_bytes()) : nullptr;
   char* scratch = static_cast<char*>(t.scratch);
   const Room room{scratch, scratch + a_bytes(f), reinterpret_cast<float*>(scratch + a_bytes(f) + b_bytes(f))};
   const Operands o{static_cast<const float*>(t.a[0]),
@@ -239,22 +220,10 @@ void run(const MatmulShape& s, const Task& t) {
                    wild};
   if (f.packs_ahead && t.phase == 0) {
     pack_task(s, f, o.b, packed, wild, t.index);
-  } else if (t.phase == f.packs_ahead) {
-    const int64_t j0 = t.index % f.column_blocks * f.columns;
-    const int64_t i0 = t.index / f.column_blocks % f.row_blocks * f.rows;
-    const int64_t chunk = t.index / f.column_blocks / f.row_blocks;
-    const Part part{i0,
-                    min_of(i0 + f.rows, s.m),
-                    j0,
-                    min_of(j0 + f.columns, s.n),
-                    f.blocks * chunk / f.chunks,
-                    f.blocks * (chunk + 1) / f.chunks,
-                    partial ? partial + chunk * s.m * s.n : nullptr};
-    const SplitUnit unit;
-    sum(s, f, o, room, part);
   } else {
-    combine(s, partial, f.chunks, o.bias, o.c, t.index * kCombine,
-            min_of((t.index + 1) * kCombine, s.m * s.n));
+    const int64_t i0 = t.index / f.column_blocks * f.rows, j0 = t.index % f.column_blocks * f.columns;
+    const SplitUnit unit;
+    sum(s, f, o, room, {i0, min_of(i0 + f.rows, s.m), j0, min_of(j0 + f.columns, s.n)});
   }
 }
 
