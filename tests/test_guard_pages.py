@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import cnnmath.functional as F
+from cnnmath import _core
 from cnnmath.data import Compose, RandomCrop, RandomHorizontalFlip, ToDtype
 
 from .checks import FLOATS, Array
@@ -100,3 +101,73 @@ def test_images_to_augment_end_at_a_guard_page(
             np.testing.assert_array_equal(found, both.gather(x.copy(), rows, (1, 2), np.arange(60)))
         floats = guarded(rng.normal(size=(3, height, width, channels))).transpose(0, 3, 1, 2)
         assert np.isfinite(crop.gather(floats, rows, (1, 2))).all()
+
+
+def run_guarded(
+    guarded: Callable[[Array], Array], name: str, params: list[int], inputs: list[Array], shape: Any
+) -> Array:
+    """The output of a kernel whose inputs, output and workspace end at guard pages; no temporary holds a number."""
+    kernel = _core.find_kernel(name, "f32")
+    out = guarded(np.full(shape, np.nan, np.float32))
+    size = -(-kernel.workspace(params) // 64) * 64
+    slots: list[Any] = [
+        *(guarded(a) for a in inputs),
+        out,
+        guarded(np.full(size, 255, np.uint8)) if size else None,
+    ]
+    args = [(i, 0) for i in range(len(slots))]
+    if name in ("matmul", "conv2d"):  # without a bias
+        args.insert(2, (-1, 0))
+    program = _core.Program(len(slots))
+    program.add(kernel, params, args[:-1], args[-1])
+    program.run(slots)
+    return out
+
+
+@pytest.mark.parametrize("m, n, k", [(1, 257, 300), (129, 300, 257), (256, 256, 1057), (17, 33, 65)])
+@pytest.mark.parametrize("ta, tb", [(0, 0), (0, 1), (1, 0)])
+def test_products_end_at_guard_pages(
+    guarded: Callable[[Array], Array], m: int, n: int, k: int, ta: int, tb: int, rng: np.random.Generator
+) -> None:
+    a, b = rng.integers(-3, 4, (m, k)).astype(np.float32), rng.integers(-3, 4, (k, n)).astype(np.float32)
+    inputs = [np.ascontiguousarray(a.T) if ta else a, np.ascontiguousarray(b.T) if tb else b]
+    out = run_guarded(guarded, "matmul", [m, n, k, ta, tb, 0, 0], inputs, (m, n))
+    np.testing.assert_array_equal(out, a @ b)
+
+
+@pytest.mark.parametrize(
+    "n, size, c, oc, kernel, stride, pad",
+    [
+        (1, 17, 17, 33, 3, 1, 1),
+        (3, 7, 33, 49, 3, 1, 1),
+        (1, 31, 48, 64, 1, 1, 0),
+        (2, 33, 65, 48, 3, 2, 2),
+        (2, 40, 6, 33, 5, 1, 0),
+    ],
+)
+def test_convolutions_end_at_guard_pages(
+    guarded: Callable[[Array], Array], n: int, size: int, c: int, oc: int, kernel: int, stride: int, pad: int,
+    rng: np.random.Generator,
+) -> None:  # fmt: skip
+    """Small whole numbers: every kernel and the sums over taps give the same bits."""
+    out = (size + 2 * pad - kernel) // stride + 1
+    params = [n, size, size, c, oc, out, out, kernel, kernel, stride, stride, 1, 1, pad, pad, 1, 0]
+    x, w, dy = (
+        rng.integers(-2, 3, shape).astype(np.float32)
+        for shape in ((n, size, size, c), (kernel, kernel, c, oc), (n, out, out, oc))
+    )
+    wide = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    y, dx, dw = np.zeros_like(dy), np.zeros_like(wide), np.zeros_like(w)
+    for i in range(kernel):
+        for j in range(kernel):
+            taps = (slice(None), *(slice(t, t + (out - 1) * stride + 1, stride) for t in (i, j)))
+            y += wide[taps] @ w[i, j]
+            dx[taps] += dy @ w[i, j].T
+            dw[i, j] = np.einsum("nhwc,nhwo->co", wide[taps], dy, optimize=True)
+    dx = dx[:, pad : pad + size, pad : pad + size]
+    for name, inputs, want in (
+        ("conv2d", [x, w], y),
+        ("conv2d_grad_input", [dy, w], dx),
+        ("conv2d_grad_weight", [x, dy], dw),
+    ):
+        np.testing.assert_array_equal(run_guarded(guarded, name, params, inputs, want.shape), want, name)
