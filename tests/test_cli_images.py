@@ -137,7 +137,7 @@ def test_size_and_colours(here: Path, rng: np.random.Generator) -> None:
     assert folders.shape_of(files.ImageFolder(here / "large"), None, None) == (1, 64, 64)
     found = folders.images(files.ImageFolder(here / "large"), (3, 8, 16))
     assert found.images.shape == (2, 3, 8, 16) and found.images.transpose(0, 2, 3, 1).flags.c_contiguous
-    make(here / "wide", rng, {"a": 6}, (5, 9))
+    make(here / "wide", rng, {"a": 6, "b": 6}, (5, 9))
     train("--data", "wide", "--image-size", "8x12", "--channels", "3")
     how = load("run/preprocessing.json")
     assert (how["channels"], how["height"], how["width"]) == (3, 8, 12)
@@ -179,6 +179,9 @@ def test_folders_that_do_not_fit(
     assert message in refused("evaluate", "run", "--root", "other")
     (here / "photos" / "train" / "b" / "03.png").write_text("no image")
     assert "03.png: cannot be read as an image" in refused("train", "--data", "photos")
+    make(here / "one", rng, {"a": 6})
+    message = "one: expected a folder for each of at least two classes, got one, a"
+    assert message in refused("train", "--data", "one")
     assert "has no folders, one for each class" in refused("train", "--data", "few/a")
     assert not (here / "runs").exists() or not list((here / "runs").iterdir())
     with pytest.raises(SystemExit) as end:

@@ -165,7 +165,9 @@ def test_missing_data(
     monkeypatch.delenv("CNNMATH_DATA", raising=False)
     assert cli.main(["train", "--data", "mnist"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("cnnmath: error: mnist: no data folder.")
+    assert line.startswith(
+        "cnnmath: error: mnist: no data folder. Give root=... (on the command line --root)"
+    )
     assert not list((here / "runs").iterdir())
 
 
@@ -227,7 +229,8 @@ def test_predict(digits_run: Path, here: Path, capsys: pytest.CaptureFixture[str
     (here / "text.png").write_text("no image")
     whole = (here / "0.png").read_bytes()
     (here / "cut.png").write_bytes(whole[: len(whole) // 2])
-    names = ["0.png", "text.png", "1.png", "cut.png", "2.png", "missing.png", "3.jpg"]
+    (here / "folder.png").mkdir()
+    names = ["0.png", "text.png", "1.png", "cut.png", "2.png", "missing.png", "folder.png", "3.jpg"]
     assert cli.main(["predict", str(digits_run), *names, "--top", "2"]) == 1
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
@@ -235,9 +238,13 @@ def test_predict(digits_run: Path, here: Path, capsys: pytest.CaptureFixture[str
     assert [int(line.split()[1]) for line in lines] == wanted
     assert all(line.count("%") == 2 for line in lines)
     errors = captured.err.splitlines()
-    assert len(errors) == 3 and all(line.startswith("cnnmath: error: ") for line in errors)
+    assert len(errors) == 4 and all(line.startswith("cnnmath: error: ") for line in errors)
     assert "text.png: cannot be read as an image (its kind is unknown)" in errors[0]
-    assert "cut.png" in errors[1] and "missing.png" in errors[2]
+    assert "cut.png" in errors[1]
+    assert errors[2:] == [
+        "cnnmath: error: missing.png: No such file or directory",
+        "cnnmath: error: folder.png: Is a directory",
+    ]
     assert cli.main(["predict", str(digits_run), "0.png"]) == 0
 
 

@@ -108,7 +108,7 @@ def make(**options: Any) -> Trainer:
         (lambda: make(seed="x"), TypeError, "expected an int"),
         (lambda: make().fit(X, Y[:5]), ValueError, "got 8 in x and 5 in y"),
         (lambda: make().fit(X[:0], Y[:0]), ValueError, "at least one sample"),
-        (lambda: make().fit(X), TypeError, "expected targets y, or an iterable"),
+        (lambda: make().fit(X), TypeError, "fit: expected arrays x and y, or an iterable of batches"),
         (lambda: make().fit(X, Y, batch_size=0), ValueError, "batch_size: expected an int of at least 1, got 0"),
         (lambda: make().fit(X, Y, epochs=-1), ValueError, "an int of at least 0, got -1"),
         (lambda: make().fit(X, Y, verbose=3), ValueError, 'expected 0, 1, 2 or "auto", got 3'),

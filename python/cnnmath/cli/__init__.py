@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ..machine import build_config
 from . import evaluate, info, plot, predict, summary, train
-from .options import Parser
+from .options import Parser, told
 
 
 def parser() -> Parser:
@@ -40,6 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
-        print(f"cnnmath: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        print(f"cnnmath: error: {told(error)}", file=sys.stderr)
         return 1
     return int(code or 0)

@@ -43,6 +43,10 @@ def read(
         train, test = _named(name, root)
         return train, test, train.target_names
     parts = folders.parts(Path(name))
+    if len(parts[0].classes) == 1:
+        raise ValueError(
+            f"{parts[0].root}: expected a folder for each of at least two classes, got one, {parts[0].classes[0]}"
+        )
     shape = folders.shape_of(parts[0], channels, size)
     train, test = (folders.images(part, shape) for part in parts)
     return train, test, parts[0].classes

@@ -37,6 +37,14 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+def told(error: BaseException) -> str:
+    """What an error says, in one line; of one of the system, the file before the reason, and no number."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and text.startswith("[Errno"):
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.split()) or type(error).__name__
+
+
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     """The type of a whole number."""
 

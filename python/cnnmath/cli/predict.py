@@ -13,7 +13,7 @@ from .. import functional as F
 from ..data.files import read_image
 from ..data.framing import framed_as_mnist
 from . import runs
-from .options import set_threads, threads, whole
+from .options import set_threads, threads, told, whole
 
 
 def add(commands: Any) -> None:
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
             pixels = _pixels(path, found, options.invert)
         except (OSError, ValueError) as error:
             failed = 1
-            print(f"cnnmath: error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"cnnmath: error: {told(error)}", file=sys.stderr)
             continue
         # One image at a time: the answer on one does not depend on the others, to the bit.
         logits = found.model(how.normalized(pixels[None]))

@@ -47,6 +47,8 @@ def options_of(given: argparse.Namespace) -> argparse.Namespace | None:
     """
     folder: Path = given.resume
     noted = _noted(folder)
+    if "out" in given.given:
+        given.error(f"--out is for a new run, --resume goes on in {folder}")
     for name in sorted(given.given - _FREE):
         value = json.loads(json.dumps(getattr(given, name), default=str))
         if value != noted.get(name):

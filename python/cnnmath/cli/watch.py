@@ -53,5 +53,4 @@ class Watch(Callback):
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self._before, self._start = state_dict["seconds"], time.perf_counter()
-        done = self.trainer.initial_epoch
-        print(f"Going on after {done} epochs" if done else "Going on within epoch 1", flush=True)
+        print(f"Going on with epoch {self.trainer.initial_epoch + 1}", flush=True)

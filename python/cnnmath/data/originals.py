@@ -45,8 +45,8 @@ class Source:
             root = os.environ.get("CNNMATH_DATA")
             if not root:
                 raise FileNotFoundError(
-                    f"{self.name}: no data folder. Give root=..., or set CNNMATH_DATA to the folder that holds "
-                    f"{self.folders[0]}/. {self._published()}"
+                    f"{self.name}: no data folder. Give root=... (on the command line --root), or set "
+                    f"CNNMATH_DATA to the folder that holds {self.folders[0]}/. {self._published()}"
                 )
         base = Path(root).expanduser()
         if not base.is_dir():

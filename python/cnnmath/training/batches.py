@@ -153,7 +153,7 @@ def split(arrays: Sequence[Any], fraction: float) -> tuple[Batch, Batch]:
 
 def iterable(batches: Any, op: str) -> IterableBatches:
     if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
-        raise TypeError(f"{op}: expected targets y, or an iterable of batches (x, y) without y")
+        raise TypeError(f"{op}: expected arrays x and y, or an iterable of batches (x, y) alone")
     return IterableBatches(batches)
 
 
