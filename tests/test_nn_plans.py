@@ -193,6 +193,7 @@ def test_input_of_another_dtype(dtype: str, model_dtype: str) -> None:
     if model_dtype == "float64":
         model.double()
     expected = rf"expected an input of {model_dtype}.*got {dtype}; cast it: x.astype\(np.{model_dtype}\)"
+    expected += " / 255 for pixels of 0 to 1$" if dtype == "uint8" else "$"
     for call in (model, value_and_grad(lambda x: model(x).sum(), model)):
         with pytest.raises(TypeError, match=expected):
             call(np.ones((1, 3), dtype))
