@@ -46,6 +46,16 @@ def threads() -> Iterator[Callable[[int], None]]:
     cnnmath.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def direct_convolutions() -> Iterator[None]:
+    """Convolutions are the plain sums, for tests that expect their bits."""
+    import cnnmath
+
+    cnnmath.set_conv_algorithm("direct")
+    yield
+    cnnmath.set_conv_algorithm("auto")
+
+
 @pytest.fixture
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """`run_python(code, NAME=value, ...)` runs Python code in a fresh interpreter; gives the completed process.

@@ -1,4 +1,4 @@
-"""conv2d: values and gradients against the plain reference, exactly on whole numbers; refused calls."""
+"""conv2d by the plain sum: values and gradients against the reference, exactly on whole numbers; refused calls."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from cnnmath.graph.ir import apply
 from cnnmath.planner.eager import function
 
 from .checks import FLOATS, Array, same_bits_on_any_threads, strided
+
+pytestmark = pytest.mark.usefixtures("direct_convolutions")
 
 channels = st.sampled_from([1, 2, 3, 6, 15, 16, 17, 33, 64])
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -131,6 +133,7 @@ def sweep() -> None:
     import cnnmath.functional as F
     from cnnmath import reference
 
+    cnnmath.set_conv_algorithm("direct")
     rng = np.random.default_rng(0)
     windows = ((1, 1, 0, 1), (3, 1, 1, 1), (3, 2, 1, 1), (5, 1, (2, 1, 0, 3), 1), (2, 3, 1, 2))
     for dtype, c, o in itertools.product((np.float32, np.float64), (1, 3, 16, 17), (1, 6, 8, 16, 33, 64)):

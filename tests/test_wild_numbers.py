@@ -16,6 +16,8 @@ import cnnmath.functional as F
 
 from .checks import Array, same_bits_on_any_threads
 
+pytestmark = pytest.mark.usefixtures("direct_convolutions")
+
 EPS = 2.0**-24
 LARGEST = float(np.finfo(np.float32).max)
 LINEAR = [(300, 256, 256), (1, 300, 1100), (130, 513, 2100), (17, 256, 270)]  # rows, outputs, inputs

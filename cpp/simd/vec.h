@@ -338,6 +338,14 @@ template <class T> static CNNMATH_INLINE Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c
   return {a.r * b.r + c.r};
 #endif
 }
+// the same of single numbers
+static CNNMATH_INLINE float fma(float a, float b, float c) {
+#if defined(__FMA__) || defined(__aarch64__)
+  return __builtin_fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
 // c += a * b, as fma. In a loop whose sums fill the registers, GCC's own choice among the three forms of the instruction
 // moves and spills them; here the sum stays where it is.
 template <class T> static CNNMATH_INLINE void fma_to(Vec<T>& c, Vec<T> a, Vec<T> b) {

@@ -10,6 +10,7 @@ from . import functional, initializers, nn
 from ._core import get_num_threads
 from ._core import version as __version__
 from .derivatives import Function, grad, gradcheck, value_and_grad, vjp
+from .functional.conv import set_conv_algorithm
 from .machine import build_config, set_num_threads
 from .planner.random import manual_seed
 
@@ -39,6 +40,7 @@ __all__ = [
     "optim",
     "regularizers",
     "save",
+    "set_conv_algorithm",
     "set_num_threads",
     "training",
     "value_and_grad",

@@ -7,16 +7,25 @@ namespace cnnmath::CNNMATH_ISA {
 
 namespace {
 
-bool never(const ConvShape&) { return false; }
+template <class T>
+ConvPart forward(const ConvShape& s) {
+  return depthwise(s) ? depthwise_forward_part<T>() : forward_part<T>();
+}
+template <class T>
+ConvPart grad_input(const ConvShape& s) {
+  return depthwise(s) ? depthwise_grad_input_part<T>() : grad_input_part<T>();
+}
+template <class T>
+ConvPart grad_weight(const ConvShape& s) {
+  if (depthwise(s)) return depthwise_grad_weight_part<T>();
+  if (winograd_grad_weight_pays<T>(s)) return winograd_grad_weight_part<T>();
+  return split_grad_weight_pays<T>(s) ? split_grad_weight_part<T>() : grad_weight_part<T>();
+}
 
-// A kernel from its general part, the one for depthwise convolutions, and one for what a matrix unit takes.
-template <ConvPart (*general)(), ConvPart (*by_channel)(), bool (*takes)(const ConvShape&) = never,
-          ConvPart (*on_unit)() = general>
+// A kernel whose part depends on the shape.
+template <ConvPart (*part)(const ConvShape& s)>
 struct Choice {
-  static ConvPart of(const int64_t* p) {
-    const ConvShape& s = conv_shape(p);
-    return depthwise(s) ? by_channel() : takes(s) ? on_unit() : general();
-  }
+  static ConvPart of(const int64_t* p) { return part(conv_shape(p)); }
   static int phases(const int64_t* p) { return of(p).phases(p); }
   static int64_t tasks(const int64_t* p, int phase) { return of(p).tasks(p, phase); }
   static int64_t workspace(const int64_t* p) { return of(p).workspace(p); }
@@ -27,12 +36,10 @@ struct Choice {
   }
 };
 
-#define KERNELS(T, dtype)                                                                          \
-  Choice<forward_part<T>, depthwise_forward_part<T>>::kernel("conv2d", dtype, "x w bias? y"),      \
-      Choice<grad_input_part<T>, depthwise_grad_input_part<T>>::kernel("conv2d_grad_input", dtype, \
-                                                                       "dy w dx"),                 \
-      Choice<grad_weight_part<T>, depthwise_grad_weight_part<T>, SplitGradWeight<T>::takes,        \
-             SplitGradWeight<T>::part>::kernel("conv2d_grad_weight", dtype, "x dy dw")
+#define KERNELS(T, dtype)                                                   \
+  Choice<forward<T>>::kernel("conv2d", dtype, "x w bias? y"),               \
+      Choice<grad_input<T>>::kernel("conv2d_grad_input", dtype, "dy w dx"), \
+      Choice<grad_weight<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw")
 
 constexpr Kernel kernels[] = {KERNELS(float, "f32"), KERNELS(double, "f64")};
 

@@ -13,11 +13,12 @@
 //                        that x[n,h,w,k] went into
 //   conv2d_grad_weight   args "x dy dw"       dw[i,j,k,o] = sum over n,p,q of x[n, ., ., k] dy[n,p,q,o]
 // (The gradient of the bias is column_sums, in gemm.)
-// `relu` is read by conv2d alone. Outputs are overwritten, and alias no input.
+// `relu` is read by conv2d alone. `direct` is 1 where sums must not be taken by Winograd's filtering. Outputs are
+// overwritten, and alias no input.
 #pragma once
 #include <cstdint>
 
-#define CNNMATH_CONV_FIELDS "n h w c oc oh ow kh kw sh sw dh dw pt pl groups relu"
+#define CNNMATH_CONV_FIELDS "n h w c oc oh ow kh kw sh sw dh dw pt pl groups relu direct"
 
 namespace cnnmath {
 
@@ -29,6 +30,7 @@ struct ConvShape {
   int64_t pt, pl;          // padding above and on the left
   int64_t groups;
   int64_t relu;
+  int64_t direct;
 };
 
 }  // namespace cnnmath

@@ -30,19 +30,20 @@ struct ConvPart {
   void (*run)(const Task& t);
 };
 
-// The gradient of the weights on a matrix unit (split_grad_weight.cpp); elsewhere it takes nothing.
+// Number (i, j, c, o) of dw without groups, by itself: for what faster ways cannot do. A sum that is NaN stays so.
+float grad_weight_number(const ConvShape& s, const float* x, const float* dy, int64_t i, int64_t j, int64_t c,
+                         int64_t o);
+
+// The gradient of the weights by Winograd (winograd_grad_weight.cpp) and on a matrix unit (split_grad_weight.cpp), and whether
+// they pay: never in float64, or where there is no such unit.
 template <class T>
-struct SplitGradWeight {
-  static bool takes(const ConvShape&) { return false; }
-  static ConvPart part() { return {}; }
-};
-#if defined(__AMX_BF16__)
-template <>
-struct SplitGradWeight<float> {
-  static bool takes(const ConvShape& s);
-  static ConvPart part();
-};
-#endif
+bool winograd_grad_weight_pays(const ConvShape& s);
+template <class T>
+ConvPart winograd_grad_weight_part();
+template <class T>
+bool split_grad_weight_pays(const ConvShape& s);
+template <class T>
+ConvPart split_grad_weight_part();
 
 template <class T>
 ConvPart forward_part();

@@ -66,27 +66,18 @@ void copy_planes(const Sweep<T>& s, const PlanarPlan<T>& f, const T* image, int6
   }
 }
 
-}  // namespace
-
-template <class T>
-bool planar_pays(const Sweep<T>& s) {
-  constexpr int64_t L = Vec<T>::lanes;
-  if (s.groups != 1 || s.oc > L || s.oc > kPlanarRows || s.u.source_step != 1 || s.depth == 0 ||
-      s.u.outs == 0)
-    return false;
-  // Lanes spent on a pixel, either way; a tile one vector wide runs at two thirds.
-  const int64_t rows = s.oc == 1 ? 1 : round_up(s.oc, 2);
-  return rows * round_up(s.u.outs, L) * 3 < 4 * L * s.u.outs;
-}
-
 template <class T>
 int64_t planar_tasks(const Sweep<T>& s) {
   const PlanarPlan<T> f = plan(s);
   return ceil_div(s.n, f.images) * f.row_blocks;
 }
 template <class T>
-int64_t planar_packed_size(const Sweep<T>& s) {
-  return s.oc * s.depth;
+int64_t planar_pack_tasks(const Sweep<T>&) {
+  return 1;
+}
+template <class T>
+int64_t planar_packed_bytes(const Sweep<T>& s) {
+  return round_up(s.oc * s.depth * static_cast<int64_t>(sizeof(T)), 64);
 }
 
 template <class T>
@@ -97,23 +88,20 @@ int64_t planar_scratch(const Sweep<T>& s) {
 }
 
 template <class T>
-void planar_pack(const Sweep<T>& s, const T* w, int64_t kernel_width, int64_t tap_step, int64_t k_step,
-                 int64_t o_step, T* packed) {
+void planar_pack(const Sweep<T>& s, const WeightsAt<T>& w, void* packed, int64_t) {
   const bool along_columns = plan(s).along_columns;
   for (int64_t o = 0; o < s.oc; ++o)
     for (int64_t i = 0; i < s.v.taps; ++i)
       for (int64_t j = 0; j < s.u.taps; ++j)
         for (int64_t k = 0; k < s.ic; ++k) {
-          const int64_t tap =
-              (s.v.tap_begin + i * s.v.tap_step) * kernel_width + s.u.tap_begin + j * s.u.tap_step;
           const int64_t at = along_columns ? (i * s.ic + k) * s.u.taps + j : (i * s.u.taps + j) * s.ic + k;
-          packed[o * s.depth + at] = w[tap * tap_step + k * k_step + o * o_step];
+          static_cast<T*>(packed)[o * s.depth + at] = w.tap(s, i, j)[k * w.k_step + o * w.o_step];
         }
 }
 
 template <class T>
-void run_planar(const Sweep<T>& s, const T* x, const T* packed, const T* bias, int64_t relu, T* y,
-                void* scratch, int64_t task) {
+void planar_run(const Sweep<T>& s, const T* x, const WeightsAt<T>&, const void* packed, const T* bias,
+                int64_t relu, T* y, void* scratch, int64_t task) {
   constexpr int L = Vec<T>::lanes;
   const PlanarPlan<T> f = plan(s);
   const int64_t row0 = task % f.row_blocks * f.rows, row1 = min_of(row0 + f.rows, s.v.outs);
@@ -151,7 +139,7 @@ void run_planar(const Sweep<T>& s, const T* x, const T* packed, const T* bias, i
           while (tile->m > 1 && tile[1].m >= s.oc - o) ++tile;
           for (int i = 0; i < tile->m; ++i) {
             const int64_t at = min_of(o + i, s.oc - 1);
-            a[i] = packed + at * s.depth;
+            a[i] = static_cast<const T*>(packed) + at * s.depth;
             c[i] = sums + at * kMost * L;
           }
           tile->run(a, c,
@@ -176,14 +164,28 @@ void run_planar(const Sweep<T>& s, const T* x, const T* packed, const T* bias, i
   }
 }
 
-#define INSTANTIATE(T)                                                                             \
-  template bool planar_pays<T>(const Sweep<T>&);                                                   \
-  template int64_t planar_tasks<T>(const Sweep<T>&);                                               \
-  template int64_t planar_packed_size<T>(const Sweep<T>&);                                         \
-  template int64_t planar_scratch<T>(const Sweep<T>&);                                             \
-  template void planar_pack<T>(const Sweep<T>&, const T*, int64_t, int64_t, int64_t, int64_t, T*); \
-  template void run_planar<T>(const Sweep<T>&, const T*, const T*, const T*, int64_t, T*, void*, int64_t);
-INSTANTIATE(float)
-INSTANTIATE(double)
+}  // namespace
+
+template <class T>
+bool planar_pays(const Sweep<T>& s) {
+  constexpr int64_t L = Vec<T>::lanes;
+  if (s.groups != 1 || s.oc > L || s.oc > kPlanarRows || s.u.source_step != 1 || s.depth == 0 ||
+      s.u.outs == 0)
+    return false;
+  // Lanes spent on a pixel, either way; a tile one vector wide runs at two thirds.
+  const int64_t rows = s.oc == 1 ? 1 : round_up(s.oc, 2);
+  return rows * round_up(s.u.outs, L) * 3 < 4 * L * s.u.outs;
+}
+
+template <class T>
+SweepWay<T> planar_way() {
+  return {planar_pack_tasks<T>, planar_packed_bytes<T>, planar_pack<T>,
+          planar_tasks<T>,      planar_scratch<T>,      planar_run<T>};
+}
+
+template bool planar_pays<float>(const Sweep<float>&);
+template bool planar_pays<double>(const Sweep<double>&);
+template SweepWay<float> planar_way<float>();
+template SweepWay<double> planar_way<double>();
 
 }  // namespace cnnmath::CNNMATH_ISA

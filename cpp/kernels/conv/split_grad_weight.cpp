@@ -159,25 +159,6 @@ void lines_of_dy(const ConvShape& s, const Plan& f, const float* dy, int64_t ind
   }
 }
 
-// One number of dW by itself, as the general kernel sums; a sum that is NaN stays so.
-float exact(const ConvShape& s, const float* x, const float* dy, int64_t i, int64_t j, int64_t c, int64_t o) {
-  const bool padded = merges_taps(s);
-  float sum = 0;
-  for (int64_t n = 0; n < s.n; ++n) {
-    for (int64_t p = 0; p < s.oh; ++p) {
-      const int64_t row = p - s.pt + i * s.dh;
-      for (int64_t q = 0; q < s.ow && sum == sum; ++q) {
-        const int64_t column = q - s.pl + j * s.dw;
-        const bool inside = row >= 0 && row < s.h && column >= 0 && column < s.w;
-        if (!inside && !padded) continue;
-        sum = __builtin_fmaf(inside ? x[((n * s.h + row) * s.w + column) * s.c + c] : 0.0f,
-                             dy[((n * s.oh + p) * s.ow + q) * s.oc + o], sum);
-      }
-    }
-  }
-  return sum;
-}
-
 uint32_t* flags_of(const Plan& f, void* workspace, int64_t chunk, int64_t unit) {
   return reinterpret_cast<uint32_t*>(static_cast<char*>(workspace) + f.partial()) +
          (chunk * f.units() + unit) * (f.in_tiles + f.out_tiles);
@@ -261,7 +242,7 @@ void combine(const ConvShape& s, const Plan& f, const float* x, const float* dy,
       store_n(to, square[r], lanes);
       const uint32_t wild = wild_in >> r & 1 ? 0xffff : wild_out;
       for (int64_t lane = 0; wild && lane < lanes; ++lane)
-        if (wild >> lane & 1) to[lane] = exact(s, x, dy, tap / s.kw, tap % s.kw, c, o + lane);
+        if (wild >> lane & 1) to[lane] = grad_weight_number(s, x, dy, tap / s.kw, tap % s.kw, c, o + lane);
     }
   }
 }
@@ -292,7 +273,8 @@ void run(const Task& t) {
 
 }  // namespace
 
-bool SplitGradWeight<float>::takes(const ConvShape& s) {
+template <>
+bool split_grad_weight_pays<float>(const ConvShape& s) {
   if (s.groups != 1 || s.sh != 1 || s.sw != 1 || s.c <= kSplitLanes || s.oc <= kSplitLanes || s.n <= 0 ||
       s.oh <= 0 || s.ow <= 0 || s.kh <= 0 || s.kw <= 0 || conv_flops(s) <= kSmallFlops)
     return false;
@@ -305,7 +287,36 @@ bool SplitGradWeight<float>::takes(const ConvShape& s) {
   return f.taps * s.oc >= 64 && f.taps * s.c >= 64 && useful > 0.7;
 }
 
-ConvPart SplitGradWeight<float>::part() { return {phases, tasks, workspace, scratch, run}; }
+template <>
+ConvPart split_grad_weight_part<float>() {
+  return {phases, tasks, workspace, scratch, run};
+}
+
+}  // namespace cnnmath::CNNMATH_ISA
+#else
+namespace cnnmath::CNNMATH_ISA {
+
+template <>
+bool split_grad_weight_pays<float>(const ConvShape&) {
+  return false;
+}
+template <>
+ConvPart split_grad_weight_part<float>() {
+  return {};
+}
 
 }  // namespace cnnmath::CNNMATH_ISA
 #endif
+
+namespace cnnmath::CNNMATH_ISA {
+
+template <>
+bool split_grad_weight_pays<double>(const ConvShape&) {
+  return false;
+}
+template <>
+ConvPart split_grad_weight_part<double>() {
+  return {};
+}
+
+}  // namespace cnnmath::CNNMATH_ISA

@@ -146,26 +146,6 @@ bool copy_source(const Sweep<float>& s, const Plan& f, const float* image, int64
   return found;
 }
 
-// Pixel q of row t of an image, output o, number by number; a sum that is NaN stays so.
-float exact(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t, int64_t q,
-            int64_t o) {
-  float sum = 0;
-  for (int64_t a = 0; a < s.v.taps; ++a) {
-    for (int64_t b = 0; b < s.u.taps; ++b) {
-      const int64_t row = t * s.v.source_step + s.v.offset + a * s.v.offset_step;
-      const int64_t column = q * s.u.source_step + s.u.offset + b * s.u.offset_step;
-      const bool inside = row >= 0 && row < s.h && column >= 0 && column < s.w;
-      const float* x = image + (row * s.w + column) * s.c;
-      const int64_t tap =
-          (s.v.tap_begin + a * s.v.tap_step) * w.kernel_width + s.u.tap_begin + b * s.u.tap_step;
-      const float* weight = w.base + tap * w.tap_step + o * w.o_step;
-      for (int64_t k = 0; k < s.ic && sum == sum; ++k)
-        sum = __builtin_fmaf(inside ? x[k] : 0.0f, weight[k * w.k_step], sum);
-    }
-  }
-  return sum;
-}
-
 // Whether the window of a pixel met a mark.
 bool marked(const Sweep<float>& s, const Plan& f, const uint8_t* map, int64_t row, int64_t q) {
   for (int64_t a = 0; a < s.v.taps; ++a)
@@ -183,48 +163,32 @@ void mend(const Sweep<float>& s, const Plan& f, const WeightsAt<float>& w, const
   const bool all = wild && marked(s, f, room.map, row, pixel.q);
   for (int64_t l = 0; l < n; ++l)
     if (all || (wild_o >> l & 1))
-      sums[l] = exact(s, w, x + pixel.image * s.h * s.w * s.c, pixel.t, pixel.q, o + l);
+      sums[l] = sweep_number(s, w, x + pixel.image * s.h * s.w * s.c, pixel.t, pixel.q, o + l);
 }
 
 const uint32_t* wild_outputs(const Plan& f, const char* packed) {
   return reinterpret_cast<const uint32_t*>(packed + f.tiles * f.blocks() * kSplitBlock);
 }
 
-}  // namespace
-
-bool SplitSweep<float>::pays(const Sweep<float>& s) {
-  if (s.groups != 1 || s.oc <= kSplitLanes || s.depth == 0 || s.n == 0 || s.u.outs <= 0 || s.v.outs <= 0)
-    return false;
-  const Plan f = plan(s);
-  // What a split number is used for must repay the splitting; the unit is half as fast again as the vectors, of which padding
-  // takes its part.
-  if (s.depth * s.oc < 64 * s.ic) return false;
-  const double useful = static_cast<double>(s.depth) / static_cast<double>(f.blocks() * kSplitDepth) *
-                        static_cast<double>(s.oc) / static_cast<double>(f.tiles * kSplitLanes) *
-                        static_cast<double>(s.u.outs * f.rows) /
-                        static_cast<double>(f.segment_tiles() * kSplitLanes * (f.flat ? 1 : f.rows));
-  return useful > 0.65;
-}
-
-int64_t SplitSweep<float>::tasks(const Sweep<float>& s) {
+int64_t split_tasks(const Sweep<float>& s) {
   const Plan f = plan(s);
   return f.panel_blocks * f.image_blocks * f.row_blocks;
 }
 
-int64_t SplitSweep<float>::pack_tasks(const Sweep<float>& s) { return plan(s).tiles; }
+int64_t split_pack_tasks(const Sweep<float>& s) { return plan(s).tiles; }
 
-int64_t SplitSweep<float>::packed_bytes(const Sweep<float>& s) {
+int64_t split_packed_bytes(const Sweep<float>& s) {
   const Plan f = plan(s);
   return f.tiles * f.blocks() * kSplitBlock + round_up(f.tiles * 4, 64);
 }
 
-int64_t SplitSweep<float>::scratch(const Sweep<float>& s) {
+int64_t split_scratch(const Sweep<float>& s) {
   int64_t bytes = 0;
   room_of(s, plan(s), nullptr, &bytes);
   return bytes;
 }
 
-void SplitSweep<float>::pack(const Sweep<float>& s, const WeightsAt<float>& w, void* out, int64_t tile) {
+void split_pack(const Sweep<float>& s, const WeightsAt<float>& w, void* out, int64_t tile) {
   char* packed = static_cast<char*>(out);
   const Plan f = plan(s);
   const int64_t panel = tile / kPanelTiles, width = min_of(f.tiles - panel * kPanelTiles, kPanelTiles);
@@ -233,9 +197,7 @@ void SplitSweep<float>::pack(const Sweep<float>& s, const WeightsAt<float>& w, v
   uint32_t wild = 0;
   for (int64_t r = 0; r < f.runs; ++r) {
     const int64_t a = f.merged ? r : r / s.u.taps, b = f.merged ? 0 : r % s.u.taps;
-    const int64_t tap =
-        (s.v.tap_begin + a * s.v.tap_step) * w.kernel_width + s.u.tap_begin + b * s.u.tap_step;
-    const float* base = w.base + tap * w.tap_step + o0 * w.o_step;
+    const float* base = w.tap(s, a, b) + o0 * w.o_step;
     for (int64_t l = 0; l < f.run; l += kSplitDepth, to += width * kSplitBlock) {
       const int64_t depth = min_of(f.run - l, kSplitDepth);
       const auto at = [&](int64_t k) {
@@ -255,9 +217,8 @@ void SplitSweep<float>::pack(const Sweep<float>& s, const WeightsAt<float>& w, v
   const_cast<uint32_t*>(wild_outputs(f, packed))[tile] = wild;
 }
 
-void SplitSweep<float>::run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w,
-                            const void* weights_packed, const float* bias, int64_t relu, float* y,
-                            void* scratch, int64_t task) {
+void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w, const void* weights_packed,
+               const float* bias, int64_t relu, float* y, void* scratch, int64_t task) {
   const char* packed = static_cast<const char*>(weights_packed);
   const Plan f = plan(s);
   const int64_t panel0 = task % f.panel_blocks * f.task_panels,
@@ -354,5 +315,53 @@ void SplitSweep<float>::run(const Sweep<float>& s, const float* x, const Weights
   }
 }
 
+}  // namespace
+
+template <>
+bool split_pays(const Sweep<float>& s) {
+  if (s.groups != 1 || s.oc <= kSplitLanes || s.depth == 0 || s.n == 0 || s.u.outs <= 0 || s.v.outs <= 0)
+    return false;
+  const Plan f = plan(s);
+  // What a split number is used for must repay the splitting; the unit is half as fast again as the vectors, of which padding
+  // takes its part.
+  if (s.depth * s.oc < 64 * s.ic) return false;
+  const double useful = static_cast<double>(s.depth) / static_cast<double>(f.blocks() * kSplitDepth) *
+                        static_cast<double>(s.oc) / static_cast<double>(f.tiles * kSplitLanes) *
+                        static_cast<double>(s.u.outs * f.rows) /
+                        static_cast<double>(f.segment_tiles() * kSplitLanes * (f.flat ? 1 : f.rows));
+  return useful > 0.65;
+}
+
+template <>
+SweepWay<float> split_way() {
+  return {split_pack_tasks, split_packed_bytes, split_pack, split_tasks, split_scratch, split_run};
+}
+
+}  // namespace cnnmath::CNNMATH_ISA
+#else
+namespace cnnmath::CNNMATH_ISA {
+
+template <>
+bool split_pays(const Sweep<float>&) {
+  return false;
+}
+template <>
+SweepWay<float> split_way() {
+  return {};
+}
+
 }  // namespace cnnmath::CNNMATH_ISA
 #endif
+
+namespace cnnmath::CNNMATH_ISA {
+
+template <>
+bool split_pays(const Sweep<double>&) {
+  return false;
+}
+template <>
+SweepWay<double> split_way() {
+  return {};
+}
+
+}  // namespace cnnmath::CNNMATH_ISA

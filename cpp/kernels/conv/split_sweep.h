@@ -8,40 +8,10 @@
 
 namespace cnnmath::CNNMATH_ISA {
 
-// Where the weight of tap (i, j), source channel k and output o lies: base[tap * tap_step + k * k_step + o * o_step], tap
-// counted in w.
+// Whether it pays; never where there is no such unit, or in float64.
 template <class T>
-struct WeightsAt {
-  const T* base;
-  int64_t kernel_width;
-  int64_t tap_step, k_step, o_step;
-};
-
-// Where there is no such unit, or no such type.
+bool split_pays(const Sweep<T>& s);
 template <class T>
-struct SplitSweep {
-  static bool pays(const Sweep<T>&) { return false; }
-  static int64_t tasks(const Sweep<T>&) { return 0; }
-  static int64_t pack_tasks(const Sweep<T>&) { return 0; }
-  static int64_t packed_bytes(const Sweep<T>&) { return 0; }
-  static int64_t scratch(const Sweep<T>&) { return 0; }
-  static void pack(const Sweep<T>&, const WeightsAt<T>&, void*, int64_t) {}
-  static void run(const Sweep<T>&, const T*, const WeightsAt<T>&, const void*, const T*, int64_t, T*, void*,
-                  int64_t) {}
-};
-
-#if defined(__AMX_BF16__)
-template <>
-struct SplitSweep<float> {
-  static bool pays(const Sweep<float>& s);
-  static int64_t tasks(const Sweep<float>& s);
-  static int64_t pack_tasks(const Sweep<float>& s);
-  static int64_t packed_bytes(const Sweep<float>& s);
-  static int64_t scratch(const Sweep<float>& s);
-  static void pack(const Sweep<float>& s, const WeightsAt<float>& w, void* packed, int64_t task);
-  static void run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w, const void* packed,
-                  const float* bias, int64_t relu, float* y, void* scratch, int64_t task);
-};
-#endif
+SweepWay<T> split_way();
 
 }  // namespace cnnmath::CNNMATH_ISA

@@ -39,23 +39,6 @@ void copy_source(const Sweep<T>& s, const T* image, int64_t channel, int64_t fro
   }
 }
 
-// All pixels of a task over one panel of outputs.
-template <class T>
-struct PixelSum {
-  const T* const* a;
-  T* const* c;
-  int64_t pixels;
-  const Deal<T>* deal;
-
-  void run(const TileCall<T>& call) const {
-    for (int64_t i = 0; i < pixels;) {
-      const Tile<T>& tile = deal->next(pixels - i);
-      tile.run(a + i, c + i, call);
-      i += tile.m;
-    }
-  }
-};
-
 }  // namespace
 
 Axis forward_axis(int64_t outs, int64_t taps, int64_t stride, int64_t dilation, int64_t pad) {
@@ -116,8 +99,40 @@ void plan_sweep(Sweep<T>& s) {
   s.task_panels = ceil_div(s.panels.count, s.panel_blocks);
 }
 
+namespace {
+
+constexpr int64_t kPackRows = 64;
+
 template <class T>
-int64_t sweep_scratch(const Sweep<T>& s) {
+int64_t direct_tasks(const Sweep<T>& s) {
+  return s.tasks();
+}
+
+// Tap i, j of v, u holds ic rows of a panel's width, at ((i * u.taps + j) * ic) * width; panel after panel, group after group.
+template <class T>
+int64_t direct_packed_bytes(const Sweep<T>& s) {
+  return round_up(s.groups * s.depth * s.panels.padded() * static_cast<int64_t>(sizeof(T)), 64);
+}
+template <class T>
+int64_t direct_pack_tasks(const Sweep<T>& s) {
+  return s.groups * s.v.taps * s.u.taps * ceil_div(s.ic, kPackRows);
+}
+template <class T>
+void direct_pack(const Sweep<T>& s, const WeightsAt<T>& w, void* packed, int64_t task) {
+  const int64_t pieces = ceil_div(s.ic, kPackRows), taps = s.v.taps * s.u.taps;
+  const int64_t k = task % pieces * kPackRows, tap = task / pieces % taps, group = task / pieces / taps;
+  const T* from = w.tap(s, tap / s.u.taps, tap % s.u.taps) + k * w.k_step + group * w.group_step;
+  for (int64_t j = 0; j < s.panels.count; ++j) {
+    const int64_t width = int64_t{s.panels.vectors(j)} * Vec<T>::lanes;
+    T* to = static_cast<T*>(packed) + s.depth * (group * s.panels.padded() + s.panels.begin(j)) +
+            (tap * s.ic + k) * width;
+    pack_panel(to, width, from + s.panels.begin(j) * w.o_step, w.k_step, w.o_step,
+               min_of(s.ic - k, kPackRows), s.panels.columns(j));
+  }
+}
+
+template <class T>
+int64_t direct_scratch(const Sweep<T>& s) {
   const int64_t pointers = 2 * (s.pixels() + kSpare) * static_cast<int64_t>(sizeof(void*));
   const int64_t offsets = 2 * s.v.taps * s.u.taps * static_cast<int64_t>(sizeof(int64_t));
   const int64_t source = s.copies ? s.images * s.source_rows * s.source_columns * s.ic : 0;
@@ -125,8 +140,8 @@ int64_t sweep_scratch(const Sweep<T>& s) {
 }
 
 template <class T>
-void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* bias, int64_t relu, T* y,
-               void* scratch, int64_t task) {
+void direct_run(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, const void* packed, const T* bias,
+                int64_t relu, T* y, void* scratch, int64_t task) {
   const int64_t panel_block = task % s.panel_blocks;
   int64_t rest = task / s.panel_blocks;
   const int64_t group = rest % s.groups;
@@ -188,34 +203,27 @@ void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* 
       deal = Deal<T>(row_tiles<T>(nv), nv, false);
       deal_vectors = nv;
     }
-    const int64_t ldb = weights.ldb ? weights.ldb : int64_t{nv} * Vec<T>::lanes;
+    const int64_t ldb = packed ? int64_t{nv} * Vec<T>::lanes : w.k_step;
+    const T* weights =
+        packed ? static_cast<const T*>(packed) + s.depth * (group * s.panels.padded() + s.panels.begin(j))
+               : w.base + group * w.group_step + s.panels.begin(j);
     for (int64_t b = 0; b < blocks; ++b) {
       a_offset[b] =
           merged ? b * s.v.offset_step * row_step
                  : b / s.u.taps * s.v.offset_step * row_step + b % s.u.taps * s.u.offset_step * pixel_step;
       b_offset[b] = b * run * ldb;
     }
-    const PixelSum<T> sum{a, c, pixels, &deal};
     const T* panel_bias = bias ? bias + group * s.oc + s.panels.begin(j) : nullptr;
-    TileCall<T> call{blocks,
-                     a_offset,
-                     b_offset,
-                     run,
-                     weights.panel(s, group, j),
-                     ldb,
-                     0,
-                     s.panels.begin(j),
-                     s.panels.columns(j),
-                     nullptr,
-                     0,
-                     0};
+    TileCall<T> call{
+        blocks,  a_offset, b_offset, run, weights, ldb, 0, s.panels.begin(j), s.panels.columns(j),
+        nullptr, 0,        0};
     const auto last = [&] {
       call.bias = panel_bias;
       call.relu = relu;
     };
     if (s.depth <= kWholeDepth) {
       last();
-      sum.run(call);
+      run_rows(a, c, pixels, deal, call);
     } else if (run <= kCutDepth) {
       const int64_t together = kCutDepth / run;
       for (int64_t b = 0; b < blocks; b += together) {
@@ -223,7 +231,7 @@ void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* 
         call.a_offset = a_offset + b;
         call.b_offset = b_offset + b;
         if (b + together >= blocks) last();
-        sum.run(call);
+        run_rows(a, c, pixels, deal, call);
         call.accumulate = 1;
       }
     } else {
@@ -236,7 +244,7 @@ void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* 
           call.b_offset = &b_at;
           call.depth = min_of(piece, run - k);
           if (b == blocks - 1 && k + piece >= run) last();
-          sum.run(call);
+          run_rows(a, c, pixels, deal, call);
           call.accumulate = 1;
         }
       }
@@ -244,12 +252,34 @@ void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* 
   }
 }
 
-#define INSTANTIATE(T)                                                                                 \
-  template void plan_sweep<T>(Sweep<T>&);                                                              \
-  template int64_t sweep_scratch<T>(const Sweep<T>&);                                                  \
-  template void run_sweep<T>(const Sweep<T>&, const T*, SweepWeights<T>, const T*, int64_t, T*, void*, \
-                             int64_t);
-INSTANTIATE(float)
-INSTANTIATE(double)
+}  // namespace
+
+template <class T>
+SweepWay<T> direct_way() {
+  return {direct_pack_tasks<T>, direct_packed_bytes<T>, direct_pack<T>,
+          direct_tasks<T>,      direct_scratch<T>,      direct_run<T>};
+}
+
+float sweep_number(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t, int64_t q,
+                   int64_t o) {
+  float sum = 0;
+  for (int64_t a = 0; a < s.v.taps; ++a) {
+    for (int64_t b = 0; b < s.u.taps; ++b) {
+      const int64_t row = t * s.v.source_step + s.v.offset + a * s.v.offset_step;
+      const int64_t column = q * s.u.source_step + s.u.offset + b * s.u.offset_step;
+      const bool inside = row >= 0 && row < s.h && column >= 0 && column < s.w;
+      const float* x = image + (row * s.w + column) * s.c;
+      const float* weight = w.tap(s, a, b) + o * w.o_step;
+      for (int64_t k = 0; k < s.ic && sum == sum; ++k)
+        sum = fma(inside ? x[k] : 0.0f, weight[k * w.k_step], sum);
+    }
+  }
+  return sum;
+}
+
+template void plan_sweep<float>(Sweep<float>&);
+template void plan_sweep<double>(Sweep<double>&);
+template SweepWay<float> direct_way<float>();
+template SweepWay<double> direct_way<double>();
 
 }  // namespace cnnmath::CNNMATH_ISA

@@ -38,6 +38,7 @@ struct Sweep {
   int64_t n, h, w, c;      // source
   int64_t groups, ic, oc;  // channels in and out of one group
   int64_t out_h, out_w;    // destination; it has groups * oc channels
+  bool direct;             // sums are taken as they stand
   // What follows from these (plan_sweep).
   Panels<T> panels;
   int64_t depth;         // length of the whole sum
@@ -52,24 +53,42 @@ struct Sweep {
   int64_t packed_size() const { return groups * depth * panels.padded(); }  // elements of packed weights
 };
 
-// Weights as the tile reads them: tap i,j of v,u holds ic rows of ldb numbers at ((i * u.taps + j) * ic) *
-// ldb.
+// Where the weight of tap (i, j), source channel k and output o of a group lies: tap(s, i, j) + k * k_step + o * o_step + group *
+// group_step.
 template <class T>
-struct SweepWeights {
+struct WeightsAt {
   const T* base;
-  int64_t ldb;  // 0: packed, panel after panel
-  const T* panel(const Sweep<T>& s, int64_t group, int64_t j) const {
-    if (ldb) return base + group * s.oc + s.panels.begin(j);
-    return base + s.depth * (group * s.panels.padded() + s.panels.begin(j));
+  int64_t kernel_width;
+  int64_t tap_step, k_step, o_step, group_step;
+  const T* tap(const Sweep<T>& s, int64_t i, int64_t j) const {
+    return base +
+           ((s.v.tap_begin + i * s.v.tap_step) * kernel_width + s.u.tap_begin + j * s.u.tap_step) * tap_step;
   }
+};
+
+// Output o of position (t, q) of one image without groups, number by number: for what faster ways cannot do. A sum that is NaN
+// stays so.
+float sweep_number(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t, int64_t q,
+                   int64_t o);
+
+// One way to do a sweep. Weights are packed first, by tasks of their own, for all tasks of the sweep.
+template <class T>
+struct SweepWay {
+  int64_t (*pack_tasks)(const Sweep<T>& s);
+  int64_t (*packed_bytes)(const Sweep<T>& s);
+  void (*pack)(const Sweep<T>& s, const WeightsAt<T>& w, void* packed, int64_t task);
+  int64_t (*tasks)(const Sweep<T>& s);
+  int64_t (*scratch)(const Sweep<T>& s);  // bytes of a task
+  void (*run)(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, const void* packed, const T* bias,
+              int64_t relu, T* y, void* scratch, int64_t task);
 };
 
 template <class T>
 void plan_sweep(Sweep<T>& s);
+
+// The plain way, which takes every sweep: register tiles over pixels and outputs. Without packed weights it reads w in place,
+// which takes k_step >= the outputs of a panel, o_step = 1, and whole vectors of outputs.
 template <class T>
-int64_t sweep_scratch(const Sweep<T>& s);
-template <class T>
-void run_sweep(const Sweep<T>& s, const T* x, SweepWeights<T> weights, const T* bias, int64_t relu, T* y,
-               void* scratch, int64_t task);
+SweepWay<T> direct_way();
 
 }  // namespace cnnmath::CNNMATH_ISA

@@ -50,7 +50,9 @@ MatmulPlan<T> plan(const MatmulShape& s) {
   const int64_t flops = 2 * s.m * f.panels.padded() * max_of(s.k, 1);
   const int64_t each = max_of(min_of(flops / 8, kTaskFlops), kLeastFlops);
   f.chunks = 1;
-  f.packs = s.tb || s.n % L != 0 || (f.panels.count > 1 && s.m > 96 && flops > 4 * kTaskFlops);
+  // Rows of B at such distances fall on the same cache sets, and are read anew for every tile of rows.
+  const bool aliased = s.n * static_cast<int64_t>(sizeof(T)) % 2048 == 0 && s.m >= 24 && s.k >= 32;
+  f.packs = s.tb || s.n % L != 0 || (f.panels.count > 1 && (aliased || (s.m > 96 && flops > 4 * kTaskFlops)));
   const bool near =
       (s.ta ? s.m : s.k) * static_cast<int64_t>(sizeof(T)) % 1024 != 0;  // rows on different cache sets
   f.a = s.ta ? (s.m * s.k > (s.n >= 128 ? 32 << 10 : 1 << 20) ? Rows::copied : Rows::columns)

@@ -101,7 +101,7 @@ float dot(const MatmulShape& s, const Operands& o, int64_t i, int64_t j) {
   const int64_t step_a = s.ta ? s.m : 1, step_b = s.tb ? 1 : s.n;
   const float *a = at_a(s, o.a, i, 0), *b = at_b(s, o.b, 0, j);
   float sum = 0;
-  for (int64_t l = 0; l < s.k && sum == sum; ++l, a += step_a, b += step_b) sum = __builtin_fmaf(*a, *b, sum);
+  for (int64_t l = 0; l < s.k && sum == sum; ++l, a += step_a, b += step_b) sum = fma(*a, *b, sum);
   return sum;
 }
 

@@ -47,6 +47,7 @@ struct Tile {
   TileFn<T> run;
 };
 
+constexpr int kTallestTile = 14;
 // Widest tile in vectors.
 template <class T>
 int tile_max_vectors();
@@ -91,6 +92,17 @@ class Deal {
   int limit_;
   uint8_t choice_[kTable + 1];
 };
+
+// Any number of rows, dealt to tiles: a and c have as many pointers, and further ones as far as a tile may reach.
+template <class T>
+static CNNMATH_INLINE void run_rows(const T* const* a, T* const* c, int64_t rows, const Deal<T>& deal,
+                                    const TileCall<T>& call) {
+  for (int64_t i = 0; i < rows;) {
+    const Tile<T>& tile = deal.next(rows - i);
+    tile.run(a + i, c + i, call);
+    i += tile.m;
+  }
+}
 
 // Columns are cut into panels of a few vectors: all of the widest tile, but never a single vector last if it
 // can be helped (a tile of one vector is limited by its loads).

@@ -1,0 +1,259 @@
+#include "kernels/conv/winograd.h"
+
+#include "kernels/conv/winograd_transforms.h"
+#include "simd/whole.h"
+
+namespace cnnmath::CNNMATH_ISA {
+
+namespace {
+
+constexpr int L = Vec<float>::lanes;
+constexpr int64_t kSourceBytes =
+    600 << 10;  // of transformed source: with a panel of weights and of products it stays in L2
+constexpr int64_t kLeastTiles = 12, kMostTiles = 48;
+constexpr int64_t kTasks = 8;
+constexpr int64_t kMostWeights = 128 * 128;  // channels in times out for each tile of an image
+constexpr int64_t kSpare = 16;               // a row tile may reach beyond the last row
+
+// How the work is cut, from the shape alone.
+struct Plan {
+  int64_t rows, columns;  // tiles of an image
+  int64_t tiles;          // of all images
+  int64_t block, blocks;  // tiles of a task
+  int64_t task_panels, panel_blocks;
+  int64_t source_step;   // numbers from point to point of the transformed source
+  int64_t product_step;  // and of the products
+};
+
+Plan plan(const Sweep<float>& s) {
+  Plan f{};
+  f.rows = ceil_div(s.v.outs, kWinogradOut);
+  f.columns = ceil_div(s.u.outs, kWinogradOut);
+  f.tiles = s.n * f.rows * f.columns;
+  const int64_t tile_bytes = kWinogradPoints * s.ic * 4;
+  f.block = max_of(min_of(kSourceBytes / tile_bytes / kLeastTiles * kLeastTiles, kMostTiles), kLeastTiles);
+  f.block = max_of(min_of(f.block, f.tiles), 1);
+  f.blocks = ceil_div(f.tiles, f.block);
+  f.panel_blocks = min_of(ceil_div(kTasks, max_of(f.blocks, 1)), s.panels.count);
+  f.task_panels = ceil_div(s.panels.count, f.panel_blocks);
+  f.panel_blocks = ceil_div(s.panels.count, f.task_panels);
+  // Points that lie a multiple of 4 KiB apart would share their cache sets.
+  f.source_step = f.block * s.ic + L;
+  f.product_step = f.block * s.panels.width() + L;
+  if (s.panels.vectors(s.panels.count - 1) > s.panels.wide)
+    f.product_step = f.block * s.panels.vectors(s.panels.count - 1) * L + L;
+  return f;
+}
+
+struct Room {
+  float* source;    // [point][tile][channel]
+  float* products;  // [point][tile][column of the panel]
+  float* zeros;     // the channels of a pixel outside the map
+  const float** a;  // rows of the products
+  float** c;
+};
+
+Room room_of(const Sweep<float>& s, const Plan& f, char* memory, int64_t* bytes) {
+  Room room{};
+  int64_t at = 0;
+  const auto take = [&](int64_t size) {
+    char* p = memory + at;
+    at += round_up(size, 64);
+    return p;
+  };
+  room.source = reinterpret_cast<float*>(take(kWinogradPoints * f.source_step * 4));
+  room.products = reinterpret_cast<float*>(take(kWinogradPoints * f.product_step * 4));
+  room.zeros = reinterpret_cast<float*>(take(round_up(s.ic, L) * 4));
+  room.a = reinterpret_cast<const float**>(take((f.block + kSpare) * static_cast<int64_t>(sizeof(void*))));
+  room.c = reinterpret_cast<float**>(take((f.block + kSpare) * static_cast<int64_t>(sizeof(void*))));
+  if (bytes) *bytes = at;
+  return room;
+}
+
+// Weights of 16 outputs and up to 16 channels, transformed: to[point * point_step + k * k_step + o].
+void pack_square(const Sweep<float>& s, const WeightsAt<float>& w, int64_t k0, int64_t depth, int64_t o0,
+                 int64_t outs, float* to, int64_t point_step, int64_t k_step) {
+  const auto tap = [&](int64_t i, int64_t j) {
+    return w.base + ((s.v.tap_begin + i * s.v.tap_step) * w.kernel_width + s.u.tap_begin + j * s.u.tap_step) *
+                        w.tap_step;
+  };
+  Vec<float> g[3][3], u[6][6];
+  const auto transform = [](const Vec<float>(&in)[3], Vec<float>(&out)[6]) { winograd_weights(in, out); };
+  if (w.o_step == 1) {
+    for (int64_t k = 0; k < depth; ++k, to += k_step) {
+      for (int i = 0; i < 3; ++i)
+        for (int j = 0; j < 3; ++j) g[i][j] = load_n(tap(i, j) + (k0 + k) * w.k_step + o0, outs);
+      winograd_both<3, 6>(g, u, transform);
+      for (int p = 0; p < kWinogradPoints; ++p) store(to + p * point_step, u[p / 6][p % 6]);
+    }
+    return;
+  }
+  float turned[kWinogradPoints][L][L];
+  for (int64_t o = 0; o < outs; ++o) {
+    for (int i = 0; i < 3; ++i)
+      for (int j = 0; j < 3; ++j) g[i][j] = load_n(tap(i, j) + (o0 + o) * w.o_step + k0, depth);
+    winograd_both<3, 6>(g, u, transform);
+    for (int p = 0; p < kWinogradPoints; ++p) store(turned[p][o], u[p / 6][p % 6]);
+  }
+  for (int p = 0; p < kWinogradPoints; ++p)
+    pack_transposed(to + p * point_step, k_step, turned[p][0], L, depth, outs);
+}
+
+// Where a tile lies.
+struct Place {
+  int64_t image, row, column;
+};
+Place place_of(const Plan& f, int64_t tile) {
+  const int64_t in_image = tile % (f.rows * f.columns);
+  return {tile / (f.rows * f.columns), in_image / f.columns * kWinogradOut,
+          in_image % f.columns * kWinogradOut};
+}
+
+void transform_source(const Sweep<float>& s, const Plan& f, const float* x, const Place& at,
+                      const float* zeros, float* to) {
+  const float* pixel[6][6];
+  winograd_pixels({x + at.image * s.h * s.w * s.c, s.h, s.w, s.c}, at.row + s.v.offset,
+                  at.column + s.u.offset, zeros, pixel);
+  for (int64_t k = 0; k < s.ic; k += L) {
+    Vec<float> d[6][6], v[6][6];
+    winograd_load(pixel, k, s.ic - k, d);
+    winograd_both<6, 6>(d, v, [](const Vec<float>(&in)[6], Vec<float>(&out)[6]) { winograd_input(in, out); });
+    if (s.ic - k >= L) {
+#pragma GCC unroll 36
+      for (int p = 0; p < kWinogradPoints; ++p) store(to + p * f.source_step + k, v[p / 6][p % 6]);
+    } else {
+      for (int p = 0; p < kWinogradPoints; ++p)
+        store_n(to + p * f.source_step + k, v[p / 6][p % 6], s.ic - k);
+    }
+  }
+}
+
+// Outputs [o, o + n) of a tile, from their products.
+void transform_products(const Sweep<float>& s, const Plan& f, const float* products, const Place& at,
+                        int64_t o, int64_t n, const float* bias, int64_t relu, const float* x,
+                        const WeightsAt<float>& w, float* y) {
+  Vec<float> m[6][6], out[4][4];
+#pragma GCC unroll 36
+  for (int p = 0; p < kWinogradPoints; ++p) m[p / 6][p % 6] = load(products + p * f.product_step);
+  winograd_both<6, 4>(m, out, [](const Vec<float>(&in)[6], Vec<float>(&to)[4]) { winograd_output(in, to); });
+  Vec<float> check = zero<float>();  // NaN where an output is not finite
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 4; ++j) fma_to(check, out[i][j], zero<float>());
+  if (any(ne(check, check))) {
+    for (int64_t i = 0; i < 4 && at.row + i < s.v.outs; ++i) {
+      for (int64_t j = 0; j < 4 && at.column + j < s.u.outs; ++j) {
+        float sums[L] = {};
+        for (int64_t l = 0; l < n; ++l)
+          sums[l] = sweep_number(s, w, x + at.image * s.h * s.w * s.c, at.row + i, at.column + j, o + l);
+        out[i][j] = load(sums);
+      }
+    }
+  }
+  const Vec<float> b = bias ? load_n(bias + o, n) : zero<float>();
+  for (int64_t i = 0; i < 4 && at.row + i < s.v.outs; ++i) {
+    float* to = y + ((at.image * s.out_h + at.row + i) * s.out_w + at.column) * s.oc + o;
+    for (int64_t j = 0; j < 4 && at.column + j < s.u.outs; ++j) {
+      Vec<float> v = out[i][j] + b;
+      if (relu) v = max(zero<float>(), v);
+      store_n(to + j * s.oc, v, n);
+    }
+  }
+}
+
+int64_t winograd_tasks(const Sweep<float>& s) {
+  const Plan f = plan(s);
+  return f.blocks * f.panel_blocks;
+}
+
+int64_t winograd_pack_tasks(const Sweep<float>& s) { return s.panels.count * ceil_div(s.ic, L); }
+
+// [panel][point][channel][column]
+int64_t winograd_packed_bytes(const Sweep<float>& s) {
+  return kWinogradPoints * s.ic * s.panels.padded() * 4;
+}
+
+int64_t winograd_scratch(const Sweep<float>& s) {
+  int64_t bytes = 0;
+  room_of(s, plan(s), nullptr, &bytes);
+  return bytes;
+}
+
+void winograd_pack(const Sweep<float>& s, const WeightsAt<float>& w, void* packed, int64_t task) {
+  const int64_t panel = task % s.panels.count, k = task / s.panels.count * L;
+  const int64_t width = int64_t{s.panels.vectors(panel)} * L;
+  float* to = static_cast<float*>(packed) + kWinogradPoints * s.ic * s.panels.begin(panel) + k * width;
+  for (int64_t o = 0; o < width; o += L) {
+    const int64_t outs = min_of(s.panels.columns(panel) - o, L);
+    pack_square(s, w, k, min_of(s.ic - k, L), s.panels.begin(panel) + o, outs, to + o, s.ic * width, width);
+  }
+}
+
+void winograd_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w, const void* packed,
+                  const float* bias, int64_t relu, float* y, void* scratch, int64_t task) {
+  const Plan f = plan(s);
+  const int64_t panel0 = task % f.panel_blocks * f.task_panels;
+  const int64_t panel1 = min_of(panel0 + f.task_panels, s.panels.count);
+  const int64_t tile0 = task / f.panel_blocks * f.block, tiles = min_of(f.block, f.tiles - tile0);
+  const Room room = room_of(s, f, static_cast<char*>(scratch), nullptr);
+  zero_run(room.zeros, round_up(s.ic, L));
+  for (int64_t t = 0; t < tiles; ++t)
+    transform_source(s, f, x, place_of(f, tile0 + t), room.zeros, room.source + t * s.ic);
+  for (int64_t panel = panel0; panel < panel1; ++panel) {
+    const int nv = s.panels.vectors(panel);
+    const int64_t width = int64_t{nv} * L;
+    const Deal<float> deal(row_tiles<float>(nv), nv, false);
+    for (int64_t t = 0; t < tiles + kSpare; ++t) {
+      const int64_t row = min_of(t, tiles - 1);
+      room.a[t] = room.source + row * s.ic;
+      room.c[t] = room.products + row * width;
+    }
+    const float* weights = static_cast<const float*>(packed) + kWinogradPoints * s.ic * s.panels.begin(panel);
+    const int64_t zero = 0;
+    for (int64_t p = 0; p < kWinogradPoints; ++p) {
+      const int64_t a_offset = p * f.source_step;
+      const TileCall<float> call{
+          1,     &a_offset, &zero, s.ic, weights + p * s.ic * width, width, 0, p * f.product_step,
+          width, nullptr,   0,     0};
+      run_rows(room.a, room.c, tiles, deal, call);
+    }
+    for (int64_t t = 0; t < tiles; ++t) {
+      const Place at = place_of(f, tile0 + t);
+      for (int64_t o = 0; o < s.panels.columns(panel); o += L)
+        transform_products(s, f, room.products + t * width + o, at, s.panels.begin(panel) + o,
+                           min_of(s.panels.columns(panel) - o, L), bias, relu, x, w, y);
+    }
+  }
+}
+
+}  // namespace
+
+bool winograd_suits(int64_t in, int64_t out, int64_t rows, int64_t columns) {
+  const int64_t tiles = ceil_div(rows, kWinogradOut) * ceil_div(columns, kWinogradOut);
+  // Transforms must be repaid: those of pixels by the channels, those of the weights by the tiles. Edge tiles are in part idle.
+  return in >= 16 && out >= 16 && in * out <= tiles * kMostWeights && 10 * rows * columns >= 6 * 16 * tiles;
+}
+
+template <>
+bool winograd_pays(const Sweep<float>& s) {
+  if (s.direct || s.groups != 1 || s.v.taps != 3 || s.u.taps != 3 || s.n == 0 || s.v.outs <= 0 ||
+      s.u.outs <= 0)
+    return false;
+  if (s.v.out_step != 1 || s.u.out_step != 1 || s.v.source_step != 1 || s.u.source_step != 1) return false;
+  return s.v.offset_step == 1 && s.u.offset_step == 1 && winograd_suits(s.ic, s.oc, s.v.outs, s.u.outs);
+}
+template <>
+SweepWay<float> winograd_way() {
+  return {winograd_pack_tasks, winograd_packed_bytes, winograd_pack,
+          winograd_tasks,      winograd_scratch,      winograd_run};
+}
+
+template <>
+bool winograd_pays(const Sweep<double>&) {
+  return false;
+}
+template <>
+SweepWay<double> winograd_way() {
+  return {};
+}
+
+}  // namespace cnnmath::CNNMATH_ISA

@@ -1,0 +1,29 @@
+// A sweep of 3 x 3 taps at distance 1 by Winograd's minimal filtering (S. Winograd 1980; A. Lavin and S. Gray 2016):
+// 4 x 4 outputs from 6 x 6 inputs in 36 multiplications instead of 144,
+//
+//   Y = A^T [ sum over k of (G g_k G^T) o (B^T d_k B) ] A          o: number by number
+//
+// with A, B, G from the points 0, 1, -1, 1/2, -2 and infinity. Each of the 36 numbers is a matrix product of its own over
+// the channels: tiles of pixels x channels times channels x outputs.
+//
+// A task transforms some tiles of the source into scratch (its own L2) and takes them through the products and back. Sums of 36
+// numbers cancel where direct ones do not: the rounding error is two to six times that of a direct convolution. Tiles in
+// which an output is not finite are summed directly.
+#pragma once
+#include "kernels/conv/sweep.h"
+
+namespace cnnmath::CNNMATH_ISA {
+
+constexpr int kWinogradOut = 4, kWinogradIn = 6, kWinogradPoints = 36;
+
+// Whether a convolution of 3 x 3 taps at distance 1 with these channels and a map of outputs of this size is faster so: for its
+// forward pass and both gradients.
+bool winograd_suits(int64_t in, int64_t out, int64_t rows, int64_t columns);
+
+// Whether it pays for a sweep; never in float64, whose users want the digits.
+template <class T>
+bool winograd_pays(const Sweep<T>& s);
+template <class T>
+SweepWay<T> winograd_way();
+
+}  // namespace cnnmath::CNNMATH_ISA

@@ -1,0 +1,239 @@
+// conv2d_grad_weight by Winograd, for 3 x 3 taps at distance 1:
+//
+//   dw = G^T [ sum over the tiles of (B^T d B) o (A dy A^T) ] G
+//
+// 4 x 4 pixels of dy meet 6 x 6 of x. Each of the 36 numbers is a matrix product of its own, channels x tiles times tiles x outputs.
+// A task sums some tiles (a chunk) for some rows of the 6 x 6 and some outputs (a unit), whose sums stay in L2, block of tiles
+// after block; phase 1 adds the chunks in order and transforms back. Sums that are not finite are done number by number.
+#include "kernels/conv/parts.h"
+#include "kernels/conv/winograd.h"
+#include "kernels/conv/winograd_transforms.h"
+#include "simd/whole.h"
+
+namespace cnnmath::CNNMATH_ISA {
+
+namespace {
+
+constexpr int L = Vec<float>::lanes;
+constexpr int64_t kUnitBytes = 900 << 10;   // of sums: they stay in L2
+constexpr int64_t kBlockBytes = 600 << 10;  // of a block of tiles, transformed
+constexpr int64_t kLeastTiles = 16, kMostTiles = 64;
+constexpr int64_t kChunkTiles = 512;  // repay the adding of a chunk
+constexpr int64_t kTasks = 32;        // as many as keep the threads of a small machine busy to the end
+
+// How the work is cut, from the shape alone.
+struct Plan {
+  int64_t rows, columns, tiles;  // tiles of an image, of all
+  int64_t outs;                  // outputs, rounded up to vectors
+  int64_t unit_rows;             // of the 6 x 6 points
+  int64_t unit_outs, out_units;
+  int64_t block;            // tiles
+  int64_t chunks;           // of the tiles
+  int64_t x_step, dy_step;  // numbers from point to point of a block
+  int64_t units() const { return 6 / unit_rows * out_units; }
+  int64_t partial(int64_t c) const { return kWinogradPoints * c * outs; }  // numbers of a chunk's sums
+};
+
+Plan plan(const ConvShape& s) {
+  Plan f{};
+  f.rows = ceil_div(s.oh, kWinogradOut);
+  f.columns = ceil_div(s.ow, kWinogradOut);
+  f.tiles = s.n * f.rows * f.columns;
+  f.outs = round_up(s.oc, L);
+  f.unit_rows = 6;
+  while (f.unit_rows > 1 && f.unit_rows * 6 * s.c * f.outs * 4 > kUnitBytes)
+    f.unit_rows = f.unit_rows == 6 ? 3 : f.unit_rows - 1;
+  const int64_t row_bytes = f.unit_rows * 6 * s.c * 4;
+  f.out_units = min_of(ceil_div(row_bytes * f.outs, kUnitBytes), f.outs / L);
+  f.unit_outs = round_up(ceil_div(f.outs, f.out_units), 2 * L);
+  f.out_units = ceil_div(f.outs, f.unit_outs);
+  f.block = kBlockBytes / (f.unit_rows * 6 * 4 * (s.c + f.unit_outs)) / kLeastTiles * kLeastTiles;
+  f.block = max_of(min_of(f.block, kMostTiles), kLeastTiles);
+  f.chunks = max_of(min_of(f.tiles / kChunkTiles, ceil_div(kTasks, f.units())), 1);
+  f.x_step = f.block * s.c + L;
+  f.dy_step = f.block * f.unit_outs + L;
+  return f;
+}
+
+struct Room {
+  float* x;   // [point][tile][channel]
+  float* dy;  // [point][tile][output]
+  float* zeros;
+};
+
+Room room_of(const ConvShape& s, const Plan& f, char* memory, int64_t* bytes) {
+  Room room{};
+  int64_t at = 0;
+  const auto take = [&](int64_t numbers) {
+    char* p = memory + at;
+    at += round_up(numbers * 4, 64);
+    return reinterpret_cast<float*>(p);
+  };
+  room.x = take(f.unit_rows * 6 * f.x_step);
+  room.dy = take(f.unit_rows * 6 * f.dy_step);
+  room.zeros = take(round_up(max_of(s.c, s.oc), L));
+  if (bytes) *bytes = at;
+  return room;
+}
+
+// Channels [k0, k0 + n) of a tile: rows [row0, row0 + rows) of its 6 x 6 numbers, to[point * step + k]. Lanes beyond n are zeros
+// up to a whole vector where there is room for them.
+template <int N, class F>
+CNNMATH_INLINE void transform_tile(const float* const (&pixel)[N][N], int64_t k0, int64_t n, int64_t row0,
+                                   int64_t rows, bool whole, float* to, int64_t step, F transform) {
+  for (int64_t k = 0; k < n; k += L) {
+    Vec<float> in[N][N], half[6][N];
+    winograd_load(pixel, k0 + k, n - k, in);
+#pragma GCC unroll 6
+    for (int q = 0; q < N; ++q) {
+      Vec<float> column[N], out[6];
+#pragma GCC unroll 6
+      for (int i = 0; i < N; ++i) column[i] = in[i][q];
+      transform(column, out);
+#pragma GCC unroll 6
+      for (int i = 0; i < 6; ++i) half[i][q] = out[i];
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      Vec<float> out[6];
+      transform(half[row0 + r], out);
+      float* at = to + r * 6 * step + k;
+      if (whole || n - k >= L) {
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; ++i) store(at + i * step, out[i]);
+      } else {
+        for (int i = 0; i < 6; ++i) store_n(at + i * step, out[i], n - k);
+      }
+    }
+  }
+}
+
+void sum_unit(const ConvShape& s, const Plan& f, const float* x, const float* dy, float* sums, char* scratch,
+              int64_t chunk, int64_t unit) {
+  const Room room = room_of(s, f, scratch, nullptr);
+  zero_run(room.zeros, round_up(max_of(s.c, s.oc), L));
+  const int64_t o0 = unit % f.out_units * f.unit_outs, outs = min_of(f.unit_outs, f.outs - o0);
+  const int64_t row0 = unit / f.out_units * f.unit_rows;
+  const int64_t from = f.tiles * chunk / f.chunks, to = f.tiles * (chunk + 1) / f.chunks;
+  const Panels<float> panels = panels_of<float>(outs);
+  sums += chunk * f.partial(s.c) + row0 * 6 * s.c * f.outs + o0;
+  for (int64_t begin = from; begin < to; begin += f.block) {
+    const int64_t tiles = min_of(f.block, to - begin);
+    for (int64_t t = 0; t < tiles; ++t) {
+      const int64_t image = (begin + t) / (f.rows * f.columns), in_image = (begin + t) % (f.rows * f.columns);
+      const int64_t row = in_image / f.columns * kWinogradOut, column = in_image % f.columns * kWinogradOut;
+      const float *pixel[6][6], *gradient[4][4];
+      winograd_pixels({x + image * s.h * s.w * s.c, s.h, s.w, s.c}, row - s.pt, column - s.pl, room.zeros,
+                      pixel);
+      transform_tile(pixel, 0, s.c, row0, f.unit_rows, false, room.x + t * s.c, f.x_step,
+                     [](const Vec<float>(&in)[6], Vec<float>(&out)[6]) { winograd_input(in, out); });
+      winograd_pixels({dy + image * s.oh * s.ow * s.oc, s.oh, s.ow, s.oc}, row, column, room.zeros, gradient);
+      transform_tile(gradient, o0, min_of(s.oc - o0, outs), row0, f.unit_rows, true,
+                     room.dy + t * f.unit_outs, f.dy_step,
+                     [](const Vec<float>(&in)[4], Vec<float>(&out)[6]) { winograd_output_back(in, out); });
+    }
+    for (int64_t p = 0; p < f.unit_rows * 6; ++p) {
+      for (int64_t j = 0; j < panels.count; ++j) {
+        const int nv = panels.vectors(j);
+        const Deal<float> deal(column_tiles<float>(nv), nv, true);
+        const int64_t zero = 0;
+        const TileCall<float> call{1,
+                                   &zero,
+                                   &zero,
+                                   tiles,
+                                   room.dy + p * f.dy_step + panels.begin(j),
+                                   f.unit_outs,
+                                   s.c,
+                                   panels.begin(j),
+                                   panels.columns(j),
+                                   nullptr,
+                                   begin > from,
+                                   0};
+        for (int64_t k = 0; k < s.c;) {
+          const Tile<float>& tile = deal.next(s.c - k);
+          const float* a = room.x + p * f.x_step + k;
+          float* c[kTallestTile];
+          for (int i = 0; i < tile.m; ++i) c[i] = sums + (p * s.c + k + i) * f.outs;
+          tile.run(&a, c, call);
+          k += tile.m;
+        }
+      }
+    }
+  }
+}
+
+// Channel k of dw, all outputs.
+void combine(const ConvShape& s, const Plan& f, const float* x, const float* dy, const float* sums, float* dw,
+             int64_t k) {
+  for (int64_t o = 0; o < s.oc; o += L) {
+    const int64_t n = min_of(s.oc - o, L);
+    Vec<float> u[6][6], g[3][3], check = zero<float>();
+    for (int64_t p = 0; p < kWinogradPoints; ++p) {
+      const float* at = sums + (p * s.c + k) * f.outs + o;
+      Vec<float> sum = load(at);
+      for (int64_t chunk = 1; chunk < f.chunks; ++chunk) sum = sum + load(at + chunk * f.partial(s.c));
+      u[p / 6][p % 6] = sum;
+    }
+    winograd_both<6, 3>(
+        u, g, [](const Vec<float>(&in)[6], Vec<float>(&out)[3]) { winograd_weights_back(in, out); });
+    for (int i = 0; i < 3; ++i)
+      for (int j = 0; j < 3; ++j) fma_to(check, g[i][j], zero<float>());
+    const bool finite = !any(ne(check, check));
+    for (int64_t i = 0; i < 3; ++i) {
+      for (int64_t j = 0; j < 3; ++j) {
+        float* to = dw + ((i * 3 + j) * s.c + k) * s.oc + o;
+        store_n(to, g[i][j], n);
+        for (int64_t l = 0; !finite && l < n; ++l) to[l] = grad_weight_number(s, x, dy, i, j, k, o + l);
+      }
+    }
+  }
+}
+
+int phases(const int64_t*) { return 2; }
+int64_t tasks(const int64_t* p, int phase) {
+  const ConvShape& s = conv_shape(p);
+  const Plan f = plan(s);
+  return phase == 0 ? f.units() * f.chunks : s.c;
+}
+int64_t workspace(const int64_t* p) {
+  const ConvShape& s = conv_shape(p);
+  const Plan f = plan(s);
+  return f.chunks * f.partial(s.c) * 4;
+}
+int64_t scratch(const int64_t* p) {
+  int64_t bytes = 0;
+  room_of(conv_shape(p), plan(conv_shape(p)), nullptr, &bytes);
+  return bytes;
+}
+void run(const Task& t) {
+  const ConvShape& s = conv_shape(t.p);
+  const Plan f = plan(s);
+  const float *x = static_cast<const float*>(t.a[0]), *dy = static_cast<const float*>(t.a[1]);
+  float* sums = static_cast<float*>(t.workspace);
+  if (t.phase == 0)
+    sum_unit(s, f, x, dy, sums, static_cast<char*>(t.scratch), t.index % f.chunks, t.index / f.chunks);
+  else
+    combine(s, f, x, dy, sums, static_cast<float*>(t.a[2]), t.index);
+}
+
+}  // namespace
+
+template <>
+bool winograd_grad_weight_pays<float>(const ConvShape& s) {
+  return !s.direct && s.groups == 1 && s.kh == 3 && s.kw == 3 && s.sh == 1 && s.sw == 1 && s.dh == 1 &&
+         s.dw == 1 && s.n > 0 && s.oh > 0 && s.ow > 0 && conv_flops(s) > kSmallFlops &&
+         winograd_suits(s.c, s.oc, s.oh, s.ow);
+}
+template <>
+ConvPart winograd_grad_weight_part<float>() {
+  return {phases, tasks, workspace, scratch, run};
+}
+template <>
+bool winograd_grad_weight_pays<double>(const ConvShape&) {
+  return false;
+}
+template <>
+ConvPart winograd_grad_weight_part<double>() {
+  return {};
+}
+
+}  // namespace cnnmath::CNNMATH_ISA

@@ -1,0 +1,131 @@
+// The transforms of Winograd's F(4x4, 3x3), in one dimension, on vectors of channels. In two dimensions they are applied to
+// columns, then to rows. Points 0, 1, -1, 1/2, -2, infinity: B^T holds the coefficients of the products over the other points, A^T the
+// powers of the points, G the powers over what the products are at their point.
+#pragma once
+#include "simd/vec.h"
+
+namespace cnnmath::CNNMATH_ISA {
+
+//        [ 1  -3/2  -2   3/2   1   0 ]
+//        [ 0   -1   1/2  5/2   1   0 ]
+//  B^T = [ 0    1  -5/2  1/2   1   0 ]
+//        [ 0   -2   -1    2    1   0 ]
+//        [ 0   1/2  -1  -1/2   1   0 ]
+//        [ 0    1  -3/2  -2   3/2  1 ]
+template <class T>
+static CNNMATH_INLINE void winograd_input(const Vec<T> (&d)[6], Vec<T> (&v)[6]) {
+  const Vec<T> half3 = set1<T>(T(1.5)), two = set1<T>(T(2)), half = set1<T>(T(0.5));
+  const Vec<T> a = d[4] - d[2], b = d[3] - d[1];
+  v[0] = fma(half3, b, (d[0] - d[2]) + a);
+  v[1] = fma(half3, d[2] + d[3], a + b);
+  v[2] = fma(half3, d[3] - d[2], a - b);
+  v[3] = fma(two, b, a);
+  v[4] = fnma(half, b, a);
+  v[5] = fma(half3, a, (d[5] - d[3]) - b);
+}
+
+//        [ 1  1  1   1   1  0 ]
+//  A^T = [ 0  1 -1  1/2 -2  0 ]
+//        [ 0  1  1  1/4  4  0 ]
+//        [ 0  1 -1  1/8 -8  1 ]
+template <class T>
+static CNNMATH_INLINE void winograd_output(const Vec<T> (&m)[6], Vec<T> (&y)[4]) {
+  const Vec<T> sum = m[1] + m[2], difference = m[1] - m[2];
+  y[0] = (m[0] + sum) + (m[3] + m[4]);
+  y[1] = fma(set1<T>(T(0.5)), m[3], fnma(set1<T>(T(2)), m[4], difference));
+  y[2] = fma(set1<T>(T(0.25)), m[3], fma(set1<T>(T(4)), m[4], sum));
+  y[3] = fma(set1<T>(T(0.125)), m[3], fnma(set1<T>(T(8)), m[4], difference)) + m[5];
+}
+
+// A: the transform of a gradient that comes back through A^T.
+template <class T>
+static CNNMATH_INLINE void winograd_output_back(const Vec<T> (&y)[4], Vec<T> (&m)[6]) {
+  const Vec<T> even = y[0] + y[2], odd = y[1] + y[3];
+  m[0] = y[0];
+  m[1] = even + odd;
+  m[2] = even - odd;
+  m[3] = fma(set1<T>(T(0.125)), y[3], fma(set1<T>(T(0.25)), y[2], fma(set1<T>(T(0.5)), y[1], y[0])));
+  m[4] = fnma(set1<T>(T(8)), y[3], fma(set1<T>(T(4)), y[2], fnma(set1<T>(T(2)), y[1], y[0])));
+  m[5] = y[3];
+}
+
+//       [   1      0      0   ]
+//       [  1/3    1/3    1/3  ]
+//   G = [ -1/3    1/3   -1/3  ]
+//       [-16/15  -8/15  -4/15 ]
+//       [  1/15  -2/15   4/15 ]
+//       [   0      0      1   ]
+template <class T>
+static CNNMATH_INLINE void winograd_weights(const Vec<T> (&g)[3], Vec<T> (&u)[6]) {
+  const Vec<T> third = set1<T>(T(1) / 3), fifteenth = set1<T>(T(1) / 15);
+  const Vec<T> outer = g[0] + g[2];
+  u[0] = g[0];
+  u[1] = (outer + g[1]) * third;
+  u[2] = (g[1] - outer) * third;
+  u[3] = fma(set1<T>(T(4)), g[2], fma(set1<T>(T(8)), g[1], set1<T>(T(16)) * g[0])) * (-fifteenth);
+  u[4] = fma(set1<T>(T(4)), g[2], fnma(set1<T>(T(2)), g[1], g[0])) * fifteenth;
+  u[5] = g[2];
+}
+
+// G^T: back to the gradient of the weights.
+template <class T>
+static CNNMATH_INLINE void winograd_weights_back(const Vec<T> (&u)[6], Vec<T> (&g)[3]) {
+  const Vec<T> third = set1<T>(T(1) / 3), fifteenth = set1<T>(T(1) / 15);
+  const Vec<T> difference = u[1] - u[2], sum = u[1] + u[2];
+  g[0] = fma(third, difference, fma(fifteenth, fnma(set1<T>(T(16)), u[3], u[4]), u[0]));
+  g[1] = fma(third, sum, fifteenth * (-(fma(set1<T>(T(8)), u[3], set1<T>(T(2)) * u[4]))));
+  g[2] = fma(third, difference, fma(fifteenth, set1<T>(T(4)) * (u[4] - u[3]), u[5]));
+}
+
+// An image's map in memory: [h][w][c].
+struct WinogradMap {
+  const float* base;
+  int64_t h, w, c;
+};
+
+// Where the N x N pixels from (row, column) on begin; `zeros` stands for those outside the map.
+template <int N>
+static CNNMATH_INLINE void winograd_pixels(const WinogradMap& map, int64_t row, int64_t column,
+                                           const float* zeros, const float* (&pixel)[N][N]) {
+  for (int64_t i = 0; i < N; ++i) {
+    for (int64_t j = 0; j < N; ++j) {
+      const int64_t r = row + i, q = column + j;
+      const bool inside = r >= 0 && r < map.h && q >= 0 && q < map.w;
+      pixel[i][j] = inside ? map.base + (r * map.w + q) * map.c : zeros;
+    }
+  }
+}
+
+// n channels of them, from k on: a whole vector or less.
+template <int N>
+static CNNMATH_INLINE void winograd_load(const float* const (&pixel)[N][N], int64_t k, int64_t n,
+                                         Vec<float> (&to)[N][N]) {
+  if (n >= Vec<float>::lanes) {
+#pragma GCC unroll 6
+    for (int i = 0; i < N; ++i)
+#pragma GCC unroll 6
+      for (int j = 0; j < N; ++j) to[i][j] = load(pixel[i][j] + k);
+  } else {
+    for (int i = 0; i < N; ++i)
+      for (int j = 0; j < N; ++j) to[i][j] = load_n(pixel[i][j] + k, n);
+  }
+}
+
+// In two dimensions: columns, then rows. `transform` maps In vectors to Out.
+template <int In, int Out, class T, class F>
+static CNNMATH_INLINE void winograd_both(Vec<T> (&from)[In][In], Vec<T> (&to)[Out][Out], F transform) {
+  Vec<T> half[Out][In];
+#pragma GCC unroll 6
+  for (int q = 0; q < In; ++q) {
+    Vec<T> column[In], out[Out];
+#pragma GCC unroll 6
+    for (int i = 0; i < In; ++i) column[i] = from[i][q];
+    transform(column, out);
+#pragma GCC unroll 6
+    for (int i = 0; i < Out; ++i) half[i][q] = out[i];
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < Out; ++i) transform(half[i], to[i]);
+}
+
+}  // namespace cnnmath::CNNMATH_ISA
