@@ -51,6 +51,7 @@ def conv_session(library: str, layer: str, which: str, threads: int) -> Session:
     weight = (rng.normal(size=(k, k, c, o)) / np.sqrt(c * k * k)).astype(np.float32)
     grad = rng.normal(size=(n, out, out, o)).astype(np.float32)
     make: dict[str, Callable[..., Step]] = {"cnnmath": _cnnmath, "numpy": _numpy, "torch": _torch}
+    make["cnnmath-direct"] = partial(_cnnmath, direct=True)
     make["torch-channels_last"] = partial(_torch, channels_last=True)
     step, version = make[library](x, weight, grad, stride, padding, which, threads)
     return Session(step, sampled(step()), 2.0 * grad.size * k * k * c, version)
@@ -61,7 +62,14 @@ Step = tuple[Callable[[], Array], str]
 
 
 def _cnnmath(
-    x: Array, weight: Array, grad: Array, stride: int, padding: int, which: str, threads: int
+    x: Array,
+    weight: Array,
+    grad: Array,
+    stride: int,
+    padding: int,
+    which: str,
+    threads: int,
+    direct: bool = False,
 ) -> Step:
     import cnnmath
 
@@ -69,6 +77,7 @@ def _cnnmath(
     fields = {
         "groups": 1,
         "relu": 0,
+        "direct": direct,
         "sh": stride,
         "sw": stride,
         "dh": 1,

@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench import numpy_cnn  # noqa: E402
 from bench.backends import network_session  # noqa: E402
+from bench.conv import PASSES, conv_session  # noqa: E402
 from bench.networks import NETWORKS, flops, initial_state  # noqa: E402
 
 
@@ -48,6 +49,17 @@ def test_convolution_of_the_numpy_network(monkeypatch, size, c, o, k, stride, pa
     actual = channels_first(grad_x), layer.grads["weight"].transpose(3, 2, 0, 1), layer.grads["bias"]
     for ours, theirs in zip(actual, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("which", PASSES)
+@pytest.mark.parametrize("layer", ["lenet.2", "resnet20.64", "resnet20.32s2"])
+def test_layers_are_measured_on_the_same_numbers(layer, which):
+    plain, *others = (
+        np.array(conv_session(library, layer, which, 1).answers)
+        for library in ("numpy", "cnnmath", "cnnmath-direct")
+    )
+    for other in others:
+        np.testing.assert_allclose(other, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
 
 
 @pytest.mark.parametrize("k,stride,padding", [(2, 2, 0), (3, 2, 1)])

@@ -88,6 +88,9 @@ def test_sizes_of_networks(side: int, inputs: int, outputs: int, rng: np.random.
         ((3, 64, 28, 28), (128, 64, 1, 1), {"stride": 2}),
         ((8, 40, 30, 30), (40, 1, 3, 3), {"padding": 1, "groups": 40}),
         ((8, 40, 30, 30), (40, 10, 3, 3), {"padding": 1, "groups": 4}),
+        ((3, 5, 8, 9), (10, 1, 3, 5), {"padding": 1, "groups": 5}),  # two outputs of each channel
+        ((9, 1, 28, 28), (6, 1, 5, 5), {"padding": 2}),
+        ((9, 1, 28, 20), (40, 1, 3, 4), {"stride": (2, 1), "dilation": (3, 1)}),
     ],
 )
 def test_every_way_to_cut_the_work(x: Any, w: Any, args: Any, rng: np.random.Generator) -> None:

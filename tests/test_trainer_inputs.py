@@ -47,6 +47,9 @@ def test_one_callback_and_a_list_of_two_arrays() -> None:
     assert schedule.last_epoch == 1 and "val_loss" in history.history
     batches = [(x[:20], y[:20]), (x[20:], y[20:])]
     assert "val_loss" in trainer.fit(x, y, verbose=0, validation_data=batches).history
+    trainer.fit(x, y, verbose=0, callbacks=None)
+    with pytest.raises(TypeError, match="fit: expected shuffle to be True or False, got 'batch'"):
+        trainer.fit(x, y, verbose=0, shuffle="batch")  # type: ignore[arg-type]
 
 
 class Foreign:

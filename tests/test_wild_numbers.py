@@ -151,10 +151,12 @@ def test_an_image_does_not_depend_on_its_batch(
 
 
 def test_a_row_of_a_product_does_not_depend_on_the_others() -> None:
-    x, w = normal(0, 300, 512), normal(1, 400, 512)
-    together = F.linear(x, w)
-    for i in (0, 127, 128, 299):
-        np.testing.assert_array_equal(F.linear(x[i : i + 1], w)[0], together[i])
+    for outputs, inputs in ((400, 512), (40, 5000), (130, 9216)):
+        x, w, b = normal(0, 1100, inputs), normal(1, outputs, inputs), normal(2, outputs)
+        together = F.linear(x, w, b)
+        for i in (0, 127, 128, 1099):
+            np.testing.assert_array_equal(F.linear(x[i : i + 1], w, b)[0], together[i])
+        np.testing.assert_array_equal(F.linear(x[:70], w, b), together[:70])
 
 
 def test_products_are_the_same_bits_on_any_threads(threads: Callable[[int], None]) -> None:

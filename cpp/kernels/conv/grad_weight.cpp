@@ -6,7 +6,8 @@
 //
 // A is x by columns: the channels under one tap, pixels as depth. With few channels the kw taps of a row are
 // taken together, kw * c adjacent numbers, from a padded copy of x; otherwise each tap takes x in place and
-// the pixels that it finds inside the map.
+// the pixels that it finds inside the map. Of a single channel, a row of pixels is a row of A: all taps of the kernel make
+// one tile.
 #include "kernels/conv/parts.h"
 #include "kernels/tile/pack.h"
 #include "kernels/tile/tile.h"
@@ -27,6 +28,8 @@ template <class T>
 struct WeightPlan {
   int64_t cg, og;
   bool merged, copies_dy;
+  bool single;     // channel: A is by rows
+  bool dense;      // the copy of dy has no gaps: what a vector reads beyond a pixel's outputs is thrown away
   int64_t taps_u;  // units of taps in a row of the kernel: 1 when merged
   int64_t m;       // rows of dW under one of them
   Panels<T> panels;
@@ -66,12 +69,17 @@ WeightPlan<T> plan_weight(const ConvShape& s) {
   // sets.
   f.copies_dy = f.og % Vec<T>::lanes != 0 || (s.oc * item % 2048 == 0 && f.m >= 64);
   const int64_t widest = f.panels.wide > f.panels.last ? f.panels.wide : f.panels.last;
-  f.dy_width = f.copies_dy ? (f.unit_panels - 1) * f.panels.width() + (widest + 1) * Vec<T>::lanes : s.oc;
+  f.single = f.merged && f.cg == 1 && s.sw == 1;
+  f.dense = f.og < Vec<T>::lanes && s.groups == 1;
+  f.dy_width = f.dense       ? s.oc
+               : f.copies_dy ? (f.unit_panels - 1) * f.panels.width() + (widest + 1) * Vec<T>::lanes
+                             : s.oc;
   f.blocks_v = s.kh ? ceil_div(s.kh, f.unit_v) : 0;
   f.blocks_u = s.kw ? ceil_div(f.taps_u, f.unit_u) : 0;
   f.blocks_panels = ceil_div(f.panels.count, f.unit_panels);
   // Chunks: enough tasks, but none too small, and no more partial sums than are cheap to add.
-  f.chunks = min_of(ceil_div(kTasks, max_of(f.units(s.groups), 1)), conv_flops(s) / kChunkFlops);
+  const int64_t flops = conv_flops(s) / max_of(f.og, 1) * f.panels.padded();  // with the idle lanes
+  f.chunks = min_of(ceil_div(kTasks, max_of(f.units(s.groups), 1)), flops / kChunkFlops);
   f.chunks = min_of(f.chunks, min_of(f.rows, kPartialBytes / max_of(f.size * item, 1)));
   f.chunks = max_of(f.chunks, 1);
   // Blocks of rows.
@@ -92,7 +100,8 @@ int64_t lists_bytes(const WeightPlan<T>& f) {
 }
 template <class T>
 int64_t dy_bytes(const ConvShape& s, const WeightPlan<T>& f) {
-  return f.copies_dy ? round_up(f.block_rows * s.ow * f.dy_width * static_cast<int64_t>(sizeof(T)), 64) : 0;
+  const int64_t size = f.block_rows * s.ow * f.dy_width + Vec<T>::lanes;
+  return f.copies_dy ? round_up(size * static_cast<int64_t>(sizeof(T)), 64) : 0;
 }
 
 template <class T>
@@ -157,6 +166,42 @@ struct Unit {
   int64_t group, v0, v1, u0, u1, panel0, panel1;
 };
 
+// All taps of a unit over some rows of y, of a single channel.
+template <class T>
+void sum_taps(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, int64_t rows, bool accumulate,
+              const T* x, const int64_t* a_offset, const T* dy, int64_t* b_offset, T* dw) {
+  for (int64_t r = 0; r < rows; ++r) b_offset[r] = r * s.ow * f.dy_width;
+  const int64_t end = unit.v1 * s.kw;
+  for (int64_t n = unit.panel0; n < unit.panel1; ++n) {
+    const int nv = f.panels.vectors(n);
+    const Deal<T> deal(row_tiles<T>(nv), nv, false);
+    const TileCall<T> call{rows,
+                           a_offset,
+                           b_offset,
+                           s.ow,
+                           dy + f.panels.begin(n) - f.panels.begin(unit.panel0),
+                           f.dy_width,
+                           0,
+                           f.panels.begin(n),
+                           f.panels.columns(n),
+                           nullptr,
+                           accumulate,
+                           0};
+    for (int64_t m = unit.v0 * s.kw; m < end;) {
+      const Tile<T>& tile = deal.next(end - m);
+      const T* a[kTallestTile];
+      T* c[kTallestTile];
+      for (int k = 0; k < tile.m; ++k) {
+        const int64_t tap = min_of(m + k, end - 1);
+        a[k] = x + tap / s.kw * s.dh * f.copy_columns + tap % s.kw;
+        c[k] = dw + tap * s.oc + unit.group * f.og;
+      }
+      tile.run(a, c, call);
+      m += tile.m;
+    }
+  }
+}
+
 // One unit of dW over the rows [row0, row1) of y.
 template <class T>
 void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, int64_t row0, int64_t row1,
@@ -173,7 +218,12 @@ void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, i
     const int64_t r1 = min_of(r0 + f.block_rows, row1);
     const int64_t first = f.panels.begin(unit.panel0);
     const T* b = dy + unit.group * f.og + first + r0 * s.ow * s.oc;
-    if (f.copies_dy) {
+    if (f.dense) {
+      const int64_t size = (r1 - r0) * s.ow * s.oc;
+      copy_run(dy_copy, b, size);
+      zero_run(dy_copy + size, Vec<T>::lanes);
+      b = dy_copy;
+    } else if (f.copies_dy) {
       const int64_t columns = f.panels.begin(unit.panel1 - 1) + f.panels.columns(unit.panel1 - 1) - first;
       for (int64_t i = 0; i < (r1 - r0) * s.ow; ++i) {
         copy_run(dy_copy + i * f.dy_width, b + i * s.oc, columns);
@@ -185,6 +235,10 @@ void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, i
     if (f.merged) {
       copy_x(s, f, x, unit.group * f.cg, r0, r1, x_copy, at);
       a = x_copy;
+    }
+    if (f.single) {
+      sum_taps(s, f, unit, r1 - r0, r0 > row0, x_copy, at, b, b_offset, dw);
+      continue;
     }
     for (int64_t i = unit.v0; i < unit.v1; ++i) {
       for (int64_t j = unit.u0; j < unit.u1; ++j) {

@@ -28,6 +28,9 @@ constexpr int64_t kSkew = 16;           // keeps copied rows from falling on the
 constexpr int64_t kPackRows = 64;       // of B, in a task of phase `pack`
 constexpr int64_t kCombine = 16 << 10;  // elements of C in a task of phase `combine`
 
+constexpr int64_t kTogether = 4;  // panels, where a few of them fit L1
+constexpr int64_t kTogetherBytes = 32 << 10;
+
 enum class Rows { in_place, copied, columns };  // how A is read
 
 template <class T>
@@ -39,7 +42,12 @@ struct MatmulPlan {
   int64_t rows, task_panels, row_blocks, panel_blocks;
   int64_t chunks;  // of k
   int64_t piece;
+  int64_t together;  // panels
   int64_t tasks() const { return chunks * row_blocks * panel_blocks; }
+  bool chunks_are_pieces;
+  int64_t begin(int64_t k, int64_t chunk) const {
+    return chunks_are_pieces ? min_of(chunk * piece, k) : k * chunk / chunks;
+  }
 };
 
 template <class T>
@@ -70,9 +78,18 @@ MatmulPlan<T> plan(const MatmulShape& s) {
   f.panel_blocks = ceil_div(f.panels.count, f.task_panels);
   f.task_panels = ceil_div(f.panels.count, f.panel_blocks);
   f.packs_ahead = f.packs && f.row_blocks > 1;
+  const int64_t panel_bytes = f.piece * f.panels.width() * static_cast<int64_t>(sizeof(T));
+  f.together = f.packs && !f.packs_ahead ? max_of(min_of(kTogetherBytes / panel_bytes, kTogether), 1) : 1;
   const int64_t blocks = f.row_blocks * f.panel_blocks;
-  // Only where k is the batch: elsewhere a row of C must not depend on how many rows there are.
-  if (s.ta && blocks && blocks < 8 && s.k >= 2 * kPiece)
+  const int64_t pieces = ceil_div(max_of(s.k, 1), f.piece);
+  if (!s.ta && !s.accumulate && blocks && blocks < 8 && s.n <= 256 && pieces >= 4 && pieces <= 16) {
+    // Long rows of A for few columns: a copy for each chunk, not for each panel. A chunk is a piece, which gives the bits that piece
+    // after piece gives: a row of C does not depend on how many rows there are.
+    f.chunks = pieces;
+    f.chunks_are_pieces = true;
+    f.task_panels = f.panels.count;
+    f.panel_blocks = 1;
+  } else if (s.ta && blocks && blocks < 8 && s.k >= 2 * kPiece)
     f.chunks = max_of(min_of(min_of(ceil_div(16, blocks), s.k / kPiece), flops / kLeastFlops), 1);
   return f;
 }
@@ -148,9 +165,8 @@ template <class T>
 int64_t scratch(const int64_t* p) {
   SPLIT(scratch);
   const MatmulPlan<T> f = plan<T>(shape_of(p));
-  const int64_t panel = f.packs && !f.packs_ahead ? f.piece * f.panels.vectors(0) * kVecBytes : 0;
-  const int64_t last = f.packs && !f.packs_ahead ? f.piece * f.panels.last * kVecBytes : 0;
-  return copy_bytes(f) + max_of(panel, last);
+  const int64_t widest = max_of(f.panels.wide, f.panels.last);
+  return copy_bytes(f) + (f.packs && !f.packs_ahead ? f.together * f.piece * widest * kVecBytes : 0);
 }
 
 namespace {
@@ -198,29 +214,26 @@ void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& 
   for (int64_t l = from; l == from || l < to; l += f.piece) {
     const int64_t end = min_of(l + f.piece, to);
     if (f.a == Rows::copied) copy_rows(s, o.a, i0, i1, l, end, o.copy, step);
-    for (int64_t j = panel0; j < panel1; ++j) {
-      const int nv = f.panels.vectors(j);
-      const int64_t ldb = f.packs ? int64_t{nv} * Vec<T>::lanes : s.n, column = f.panels.begin(j);
-      const T* b = f.packs_ahead ? o.b + s.k * column + l * ldb
-                   : s.tb        ? o.b + column * s.k + l
-                                 : o.b + l * s.n + column;
-      if (f.packs && !f.packs_ahead) {
-        pack_panel(o.panel, ldb, b, s.tb ? 1 : s.n, s.tb ? s.k : 1, end - l, f.panels.columns(j));
-        b = o.panel;
+    for (int64_t j0 = panel0; j0 < panel1;) {
+      // Panels of one width that go along the rows of C together.
+      const int nv = f.panels.vectors(j0);
+      int64_t j1 = j0 + 1;
+      while (j1 < min_of(j0 + f.together, panel1) && f.panels.vectors(j1) == nv) ++j1;
+      const int64_t ldb = f.packs ? int64_t{nv} * Vec<T>::lanes : s.n;
+      const T* b[kTogether];
+      for (int64_t j = j0; j < j1; ++j) {
+        const int64_t column = f.panels.begin(j);
+        const T*& at = b[j - j0];
+        at = f.packs_ahead ? o.b + s.k * column + l * ldb
+             : s.tb        ? o.b + column * s.k + l
+                           : o.b + l * s.n + column;
+        if (f.packs && !f.packs_ahead) {
+          T* panel = o.panel + (j - j0) * f.piece * ldb;
+          pack_panel(panel, ldb, at, s.tb ? 1 : s.n, s.tb ? s.k : 1, end - l, f.panels.columns(j));
+          at = panel;
+        }
       }
       const bool last = end >= to;
-      const TileCall<T> call{1,
-                             &zero_offset,
-                             &zero_offset,
-                             end - l,
-                             b,
-                             ldb,
-                             s.m,
-                             f.panels.begin(j),
-                             f.panels.columns(j),
-                             last && o.bias ? o.bias + f.panels.begin(j) : nullptr,
-                             l > from || o.accumulate,
-                             last && o.relu};
       const Deal<T> deal(columns ? column_tiles<T>(nv) : row_tiles<T>(nv), nv, columns);
       for (int64_t i = i0; i < i1;) {
         const Tile<T>& tile = deal.next(i1 - i);
@@ -233,9 +246,15 @@ void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& 
                                        : o.a + row * s.k + l;
           c[r] = o.c + row * s.n;
         }
-        tile.run(a, c, call);
+        for (int64_t j = j0; j < j1; ++j) {
+          tile.run(a, c,
+                   {1, &zero_offset, &zero_offset, end - l, b[j - j0], ldb, s.m, f.panels.begin(j),
+                    f.panels.columns(j), last && o.bias ? o.bias + f.panels.begin(j) : nullptr,
+                    l > from || o.accumulate, last && o.relu});
+        }
         i += tile.m;
       }
+      j0 = j1;
     }
   }
 }
@@ -296,8 +315,7 @@ void run(const Task& t) {
         part.bias = nullptr;
         part.accumulate = part.relu = 0;
       }
-      if (s.n)
-        sum_block(s, f, part, i0, i1, panel0, panel1, s.k * chunk / f.chunks, s.k * (chunk + 1) / f.chunks);
+      if (s.n) sum_block(s, f, part, i0, i1, panel0, panel1, f.begin(s.k, chunk), f.begin(s.k, chunk + 1));
     }
     return;
   }

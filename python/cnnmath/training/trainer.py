@@ -150,6 +150,8 @@ class Trainer(Steps):
         `save_checkpoint` still knows where the training stood.
         """
         verbosity = level(verbose)
+        if not isinstance(shuffle, (bool, np.bool_)):
+            raise TypeError(f"fit: expected shuffle to be True or False, got {shuffle!r}")
         if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 0:
             raise ValueError(f"fit: expected epochs to be an int of at least 0, got {epochs!r}")
         if validation_split:
@@ -170,7 +172,8 @@ class Trainer(Steps):
         transform = None if augment is None else as_transform(augment, "fit: augment")
         batches = batches_of(x, y, batch_size, sample_weight, "fit")
         validation = None if validation_data is None else validation_of(validation_data, batch_size)
-        calls = Callbacks(callbacks if isinstance(callbacks, Iterable) else (callbacks,), self)
+        given = () if callbacks is None else callbacks if isinstance(callbacks, Iterable) else (callbacks,)
+        calls = Callbacks(given, self)
         fit = Fit(self, batches, validation, int(epochs), shuffle, weigh, transform, calls, verbosity)
         self.stop_training = False
         self.initial_epoch = 0
