@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,16 @@ def resnet20(nn: Any) -> Any:
 OPTIMIZERS = {"SGD": {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4}, "Adam": {"lr": 1e-3}}
 # Rounding turns a ReLU on or off, or the sign of a small gradient, and ResNet-20 magnifies that: at the rates
 # above the float32 losses of its fifth step, PyTorch's as well as ours, are a few thousandths off those in
-# float64, and PyTorch's change with its thread count. At these rates both stay within 2e-5 for all of four seeds.
+# float64, and PyTorch's change with its thread count. At these rates both stay within 2e-5 for all of four seeds; with
+# the larger rounding of Winograd's filtering, within 3e-4.
 RATES_FLOAT32_RESNET = {"SGD": 3e-4, "Adam": 1e-4}
+
+
+@pytest.fixture(params=["auto", "direct"])
+def algorithm(request: pytest.FixtureRequest) -> Iterator[str]:
+    cnnmath.set_conv_algorithm(request.param)
+    yield request.param
+    cnnmath.set_conv_algorithm("auto")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -106,7 +115,7 @@ RATES_FLOAT32_RESNET = {"SGD": 3e-4, "Adam": 1e-4}
     ids=["lenet5-mnist", "resnet20-cifar10"],
 )
 def test_first_steps(
-    build: Any, load: Any, batch: int, optimizer: str, dtype: Any, data: Path, seed: int
+    build: Any, load: Any, batch: int, optimizer: str, dtype: Any, algorithm: str, data: Path, seed: int
 ) -> None:
     """The reference is PyTorch in float64, on the weights and images that the float32 model has."""
     options = dict(OPTIMIZERS[optimizer])
@@ -138,7 +147,8 @@ def test_first_steps(
         loss.backward()
         their_optimizer.step()
         their_losses.append(loss.item())
-    np.testing.assert_allclose(our_losses, their_losses, rtol=TOLERANCE[dtype], atol=0)
+    filtered = build is resnet20 and dtype is np.float32 and algorithm == "auto"
+    np.testing.assert_allclose(our_losses, their_losses, rtol=1e-3 if filtered else TOLERANCE[dtype], atol=0)
     if dtype is np.float64:  # the weights and running statistics too
         state = ours.state_dict()
         assert list(state) == list(theirs.state_dict())
