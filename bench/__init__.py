@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m bench <case>` from a checkout. Answers are checked before anything is timed."""
+"""`python -m bench <case>` from a checkout: the benchmarks of the cnnmath that Python finds, as `cnnmath bench`."""

@@ -1,22 +1,19 @@
 """The benchmarks' NumPy network computes what it should, and the yardsticks measure what they say."""
 
-import sys
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cnnmath.reference as ref
-
-ROOT = Path(__file__).parent.parent
-if not (ROOT / "bench").exists():
-    pytest.skip("benchmarks run from a checkout", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
-
-from bench import numpy_cnn  # noqa: E402
-from bench.backends import network_session  # noqa: E402
-from bench.conv import PASSES, conv_session  # noqa: E402
-from bench.networks import NETWORKS, flops, initial_state  # noqa: E402
+from cnnmath import nn
+from cnnmath.bench import numpy_cnn
+from cnnmath.bench.backends import network_session
+from cnnmath.bench.conv import PASSES, conv_session
+from cnnmath.bench.networks import NETWORKS, flops, initial_state
+from cnnmath.bench.race import Runner, Team, WrongAnswer, installed, race
+from cnnmath.cli import main as cli
 
 
 def channels_first(x):
@@ -96,7 +93,7 @@ def test_batch_norm_of_the_numpy_network():
 def test_networks_agree_with_torch(name, mode):
     threads = pytest.importorskip("torch").get_num_threads()
     ours, theirs = (
-        network_session(library, name, mode, 4, threads).answers for library in ("numpy", "torch")
+        network_session(library, name, mode, 4, threads, 1).answers for library in ("numpy", "torch")
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
@@ -105,19 +102,19 @@ def test_networks_agree_with_torch(name, mode):
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_networks_of_cnnmath_agree(name, mode, threads):
     threads(2)
-    ours, theirs = (network_session(library, name, mode, 4, 2).answers for library in ("cnnmath", "numpy"))
+    ours, theirs = (network_session(library, name, mode, 4, 2, 1).answers for library in ("cnnmath", "numpy"))
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5 * np.abs(theirs).max())
 
 
 def test_sizes_of_the_networks():
     """Multiply-adds and parameters as published: ResNet-20 has 0.27 M, ResNet-18 11.7 M and 1.8 G multiply-adds."""
-    assert sum(v.size for k, v in initial_state("lenet5").items()) == 61706
     parameters = {
         name: sum(
             v.size for k, v in NETWORKS[name].build(numpy_cnn).state_dict().items() if "running" not in k
         )
-        for name in ("resnet20", "resnet18")
+        for name in ("lenet5", "resnet20", "resnet18")
     }
+    assert parameters["lenet5"] == 61706
     assert parameters["resnet18"] == 11_689_512
     assert 0.26e6 < parameters["resnet20"] < 0.28e6
     assert 3.6e9 < flops("resnet18")[0] < 3.7e9
@@ -127,8 +124,112 @@ def test_sizes_of_the_networks():
 def test_yardsticks(dtype, threads):
     """Their sessions check their own answers."""
     pytest.importorskip("cnnmath._core")
-    from bench.peak import fma_session, triad_session
+    from cnnmath.bench.peak import fma_session, triad_session
 
     threads(2)
     assert fma_session(dtype, 2).work > 0
     assert triad_session(dtype, 2, 1).work == 3 * 2**20
+
+
+def test_all_libraries_start_from_the_same_weights():
+    state = {
+        name: initial_state(NETWORKS["resnet20"].build(room).state_dict())
+        for room in (nn, numpy_cnn)
+        for name in [room]
+    }
+    ours, plain = state[nn], state[numpy_cnn]
+    assert set(ours) - set(plain) == {k for k in ours if k.endswith("num_batches_tracked")}
+    for key, value in plain.items():
+        np.testing.assert_array_equal(ours[key], value)
+    assert 0.5 < np.std(ours["0.weight"]) / np.sqrt(2 / 27) < 1.5
+
+
+def run_case(capsys, tmp_path, case, *arguments):
+    """Runs a case from the command line; gives its rows and its summary, from the JSON, and what it printed."""
+    path = tmp_path / "rows.json"
+    assert cli(["bench", case, *arguments, "--json", str(path)]) == 0
+    content = json.loads(path.read_text())
+    assert content["case"] == case and content["machine"]["cpus"] > 0
+    return content["rows"], content["summary"], capsys.readouterr()
+
+
+BRIEF = ("--rounds", "1", "--seconds", "0.001", "--threads", "1")
+
+
+def test_peers(capsys, tmp_path):
+    """Of the libraries that are installed; the answers of each were compared."""
+    rows, summary, printed = run_case(
+        capsys,
+        tmp_path,
+        "peers",
+        "--networks",
+        "lenet5",
+        "--batch",
+        "2",
+        "--plot",
+        str(tmp_path / "new"),
+        *BRIEF,
+        "--libraries",
+        "cnnmath",
+        "numpy",
+        "onnxruntime",
+        "openvino",
+    )
+    train, infer = ([row["library"] for row in rows if row["mode"] == mode] for mode in ("train", "infer"))
+    assert train == ["cnnmath", "numpy"]
+    assert infer == installed(["cnnmath", "numpy", "onnxruntime", "openvino"])
+    assert all(row["error"] <= 2e-3 and row["ms"] > 0 and 0 < row["of peak"] < 2 for row in rows)
+    assert [row["network"] for row in summary] == ["lenet5", "geometric mean"] * 2
+    others = [row["time / first"] for row in rows if row["mode"] == "train"][1:]
+    assert summary[0]["times as fast"] == summary[1]["times as fast"] == pytest.approx(min(others))
+    assert "times as fast" in printed.out
+    for mode in ("train", "infer"):
+        assert (tmp_path / "new" / f"peers-{mode}.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet20"])
+@pytest.mark.parametrize("library", ["onnxruntime", "openvino"])
+def test_networks_as_onnx(library, name):
+    pytest.importorskip("onnx")
+    pytest.importorskip(library)
+    ours, theirs = (network_session(lib, name, "infer", 3, 1, 1).answers for lib in ("numpy", library))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5 * np.abs(ours).max())
+
+
+def test_unavailable_libraries_are_told(capsys):
+    """The others go on without."""
+    made = [
+        Runner(label, "cnnmath.bench.backends:network_session", {"library": label}) for label in ("a", "b")
+    ]
+    session = {"answers": [1.0], "work": 1.0, "build": "b"}
+
+    class Fake:
+        def __init__(self, first):
+            self.first = first
+
+        def ask(self, **command):
+            return self.first if "load" in command else {"seconds": 0.5}
+
+    team = {"a": Fake({"unavailable": "needs g++"}), "b": Fake(session)}
+    (row,) = race(made, team, 1, 0.1, 1e-3, pause=0)
+    assert row["library"] == "b" and row["ms"] == 500
+    assert "a: needs g++" in capsys.readouterr().err
+    team["a"] = Fake(session | {"answers": [1.1]})
+    with pytest.raises(WrongAnswer, match="b differs from a by 9"):
+        race(made, team, 1, 0.1, 1e-3, pause=0)
+
+
+def test_a_worker_that_dies_is_an_error(capfd):
+    with Team(1) as team, pytest.raises(OSError, match="numpy: the process ended; its error stands above"):
+        team["numpy"].ask(load="cnnmath.bench.nothing:here", arguments={})
+    assert "No module named 'cnnmath.bench.nothing'" in capfd.readouterr().err
+
+
+def test_processes_of_peers_load_nothing_of_ours():
+    """Another OpenMP runtime, or its settings, would change what is measured."""
+    with Team(1) as team:
+        for library in ("numpy", "cnnmath"):
+            arguments = {"library": library, "product": "257", "dtype": "f32", "threads": 1}
+            team[library].ask(load="cnnmath.bench.gemm:gemm_session", arguments=arguments)
+            mapped = Path(f"/proc/{team[library].process.pid}/maps").read_text()
+            assert ("/cnnmath/_core" in mapped) == (library == "cnnmath")

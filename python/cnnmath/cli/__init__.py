@@ -1,4 +1,4 @@
-"""The command line: `cnnmath train`, `evaluate`, `predict`, `plot`, `summary`, `info`; one file for each command.
+"""The command line: `cnnmath train`, `evaluate`, `predict`, `plot`, `summary`, `info`, `bench`; one file for each.
 
 Exit codes: 0; 1 where something went wrong, 2 for wrong arguments, both with one line on the standard error; 130 after
 Ctrl-C.
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from ..machine import build_config
-from . import evaluate, info, plot, predict, summary, train
+from . import bench, evaluate, info, plot, predict, summary, train
 from .options import Parser, told
 
 
@@ -20,7 +20,7 @@ def parser() -> Parser:
     top = Parser(prog="cnnmath", description="Convolutional neural networks on CPUs.")
     top.add_argument("--version", action="version", version=f"cnnmath {build_config()['version']}")
     commands = top.add_subparsers(dest="command", metavar="command")
-    for command in (train, evaluate, predict, plot, summary, info):
+    for command in (train, evaluate, predict, plot, summary, info, bench):
         command.add(commands)
     top.set_defaults(run=lambda options: top.print_help())
     return top

@@ -16,7 +16,7 @@ class KernelCall:
     """A program of one kernel call on fixed arrays; None stands for an optional argument left out."""
 
     def __init__(self, name: str, dtype: str, fields: dict[str, int], arrays: list[Array | None]) -> None:
-        from cnnmath import _core
+        from .. import _core
 
         kernel = _core.find_kernel(name, dtype)
         params = [fields[field] for field in kernel.fields.split()]
@@ -32,14 +32,14 @@ class KernelCall:
 
 def build() -> str:
     """The build that runs, in one word or two."""
-    import cnnmath
+    from ..machine import build_config
 
-    config = cnnmath.build_config()
+    config = build_config()
     return f"cnnmath {config['version']} {config['isa']}"
 
 
 def aligned(shape: tuple[int, ...], dtype: str = "f32") -> Array:
-    from cnnmath import _core
+    from .. import _core
 
     array: Array = _core.aligned_zeros(shape, np.dtype(DTYPES[dtype]))
     return array

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from .kernel import DTYPES, KernelCall, aligned, build
 from .peak import with_peak
-from .race import Runner, add_arguments, installed, race
+from .plots import bars
+from .race import Team, add_arguments, contest, progress
 from .report import Row, report
 from .session import Session, sampled
 
@@ -50,9 +51,9 @@ def gemm_session(library: str, product: str, dtype: str, threads: int) -> Sessio
         step()
         return Session(step, sampled(c), work, f"numpy {np.__version__}")
 
-    import cnnmath
+    from ..machine import set_num_threads
 
-    cnnmath.set_num_threads(threads)
+    set_num_threads(threads)
     ours = aligned((m, n), dtype)
     fields = {"m": m, "n": n, "k": k, "ta": "a" in transposed, "tb": "b" in transposed}
     call = KernelCall("matmul", dtype, fields | {"accumulate": 0, "relu": 0}, [a, b, None, ours])
@@ -61,19 +62,19 @@ def gemm_session(library: str, product: str, dtype: str, threads: int) -> Sessio
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="bench gemm", description=__doc__)
+    parser = argparse.ArgumentParser(prog="cnnmath bench gemm", description=__doc__)
     add_arguments(parser, ["cnnmath", "numpy"], seconds=0.2)
     parser.add_argument("--products", nargs="+", choices=PRODUCTS, default=list(PRODUCTS))
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
     options = parser.parse_args(arguments)
     rows: list[Row] = []
-    for product in options.products:
-        workload = {"product": product, "dtype": options.dtype, "threads": options.threads}
-        runners = [
-            Runner(library, "bench.gemm:gemm_session", {"library": library, **workload})
-            for library in installed(options.libraries)
-        ]
-        m, n, k, _ = PRODUCTS[product]
-        measured = race(runners, options.threads, options.rounds, options.seconds, TOLERANCE[options.dtype])
-        rows += [{"product": product, "m": m, "n": n, "k": k} | row for row in measured]
-    report("gemm", with_peak(rows, options.threads, options.dtype), options.threads, options.json)
+    with Team(options.threads) as team:
+        for product in progress(options.products, "gemm"):
+            workload = {"product": product, "dtype": options.dtype}
+            tolerance = TOLERANCE[options.dtype]
+            measured = contest("cnnmath.bench.gemm:gemm_session", workload, options, tolerance, team)
+            m, n, k, _ = PRODUCTS[product]
+            rows += [{"product": product, "m": m, "n": n, "k": k} | row for row in measured]
+    rows = with_peak(rows, options.threads, options.dtype)
+    pictures = {"gemm": bars(("product",), "GFLOP/s", "Matrix products")}
+    report("gemm", rows, options.threads, options, pictures=pictures)

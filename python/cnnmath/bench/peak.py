@@ -9,16 +9,16 @@ from collections.abc import Callable
 import numpy as np
 
 from .kernel import DTYPES, KernelCall, aligned, build
-from .report import Row, report
+from .report import Row, output_arguments, report
 from .session import Session
 
 ROUNDS = 2_000_000  # of an FMA loop: some milliseconds
 
 
 def fma_session(dtype: str, threads: int) -> Session:
-    import cnnmath
+    from ..machine import set_num_threads
 
-    cnnmath.set_num_threads(threads)
+    set_num_threads(threads)
     x = np.array([0.5, 1.0], DTYPES[dtype])
     y = np.zeros(threads + 1, DTYPES[dtype])
     call = KernelCall("fma_peak", dtype, {"chunks": threads, "rounds": ROUNDS}, [x, y])
@@ -30,9 +30,9 @@ def fma_session(dtype: str, threads: int) -> Session:
 
 def triad_session(dtype: str, threads: int, megabytes: int) -> Session:
     """`work` is in bytes: two arrays read, one written, each of `megabytes`."""
-    import cnnmath
+    from ..machine import set_num_threads
 
-    cnnmath.set_num_threads(threads)
+    set_num_threads(threads)
     n = megabytes * 2**20 // np.dtype(DTYPES[dtype]).itemsize
     a, b, y = (aligned((n,), dtype) for _ in range(3))
     a[:], b[:] = np.arange(n) % 7, np.arange(n) % 5
@@ -66,11 +66,11 @@ def with_peak(rows: list[Row], threads: int, dtype: str = "f32") -> list[Row]:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="bench peak", description=__doc__)
+    parser = argparse.ArgumentParser(prog="cnnmath bench peak", description=__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--runs", type=int, default=30, help="the best of which counts")
     parser.add_argument("--megabytes", type=int, default=256, help="of each of the triad's three arrays")
-    parser.add_argument("--json", metavar="FILE", help="also write the rows there")
+    output_arguments(parser)
     options = parser.parse_args(arguments)
     rows: list[Row] = []
     measures: dict[str, Callable[[int], Session]] = {
@@ -83,4 +83,4 @@ def main(arguments: list[str]) -> None:
         for name, session in measures.items():
             row[name] = best(session(threads), options.runs) / 1e9
         rows.append(row)
-    report("peak", rows, max(options.threads), options.json)
+    report("peak", rows, max(options.threads), options)

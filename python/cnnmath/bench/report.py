@@ -1,26 +1,26 @@
-"""Tables on the terminal, JSON in a file, and the state of the machine that belongs to every number."""
+"""Tables on the terminal, JSON in a file, pictures in a folder; the state of the machine that belongs to them."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+Draw = Callable[[list[Row]], Any]  # gives a matplotlib Figure
 
 
 def machine(threads: int) -> Row:
     """What a reader must know to judge the numbers."""
     state: Row = {"cpu": _cpu_name(), "cpus": len(os.sched_getaffinity(0)), "threads": threads}
     state |= {"python": platform.python_version(), "load": round(os.getloadavg()[0], 2)}
-    try:
-        import cnnmath
+    from ..machine import build_config
 
-        state["cnnmath"] = cnnmath.build_config()
-    except (ImportError, AttributeError) as error:
-        state["cnnmath"] = f"not available: {error}"
+    state["cnnmath"] = build_config()
     return state
 
 
@@ -57,11 +57,45 @@ def _text(value: Any) -> str:
     return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def report(case: str, rows: list[Row], threads: int, path: str | None) -> None:
+def output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the results go, besides the terminal."""
+    parser.add_argument("--json", metavar="FILE", help="also write the rows there")
+    parser.add_argument(
+        "--plot", metavar="FOLDER", type=_drawable, help="also draw pictures there (needs matplotlib)"
+    )
+
+
+def _drawable(folder: str) -> Path:
+    from ..viz.canvas import matplotlib
+
+    matplotlib("figure")  # a missing matplotlib is told before hours of measurements
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def report(
+    case: str,
+    rows: list[Row],
+    threads: int,
+    options: argparse.Namespace,
+    summary: list[Row] | None = None,
+    pictures: Mapping[str, Draw] | None = None,
+) -> None:
+    """Prints the rows and, below them, the `summary`; writes the files that `options` asks for.
+
+    `pictures` has a function of the rows for the name of each picture.
+    """
     state = machine(threads)
     print("  ".join(f"{key}: {value}" for key, value in state.items()))
     print(table(rows))
-    if path:
-        Path(path).write_text(
-            json.dumps({"case": case, "machine": state, "rows": rows}, indent=1, default=str) + "\n"
-        )
+    if summary:
+        print(f"\n{table(summary)}")
+    if options.json:
+        content = {"case": case, "machine": state, "rows": rows, "summary": summary or []}
+        Path(options.json).write_text(json.dumps(content, indent=1, default=str) + "\n")
+    if options.plot:
+        for name, draw in (pictures or {}).items():
+            path = options.plot / f"{name}.png"
+            draw(rows).savefig(path)
+            print(path)

@@ -12,6 +12,10 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
+class Unavailable(Exception):
+    """A library that is installed cannot do this workload here; the text says why. The others go on without it."""
+
+
 @dataclass(frozen=True)
 class Session:
     step: Callable[[], object]

@@ -9,7 +9,7 @@ from .race import add_arguments
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="bench steps", description=__doc__)
+    parser = argparse.ArgumentParser(prog="cnnmath bench steps", description=__doc__)
     add_arguments(parser, ["cnnmath", "numpy", "torch"])
     add_network_arguments(parser, ["train"])
     measure("steps", parser.parse_args(arguments))

@@ -1,6 +1,6 @@
 """Loss curves and accuracy on real data against PyTorch's, from the same weights and the same batches.
 
-`python -m bench learning --network lenet5 --epochs 3` (MNIST) or `--network resnet20` (CIFAR-10); the data sets are
+`cnnmath bench learning --network lenet5 --epochs 3` (MNIST) or `--network resnet20` (CIFAR-10); the data sets are
 found through CNNMATH_DATA. Prints both losses of the first steps, the largest difference among them, and both test
 accuracies.
 """
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .networks import NETWORKS, initial_state
-from .report import Row, report
+from .backends import load_into_torch
+from .networks import initial_state, network
+from .report import Row, output_arguments, report
 
 Array = npt.NDArray[Any]
 DATA = {"lenet5": "mnist", "mnist_cnn": "mnist", "vgg_small": "cifar10", "resnet20": "cifar10"}
@@ -31,15 +32,15 @@ def batches(n: int, batch: int, epoch: int) -> Iterator[Array]:
 
 class Cnnmath:
     def __init__(self, name: str, threads: int) -> None:
-        import cnnmath
-        from cnnmath import nn
+        from .. import losses, nn, optim
+        from ..machine import set_num_threads
+        from ..training import Trainer
 
-        cnnmath.set_num_threads(threads)
-        self.model = NETWORKS[name].build(nn)
-        state = self.model.state_dict()
-        self.model.load_state_dict({**state, **initial_state(name)})
-        self.optimizer = cnnmath.optim.SGD(self.model, lr=LR, momentum=MOMENTUM)
-        self.trainer = cnnmath.Trainer(self.model, self.optimizer, cnnmath.losses.CrossEntropyLoss())
+        set_num_threads(threads)
+        self.model = network(name).build(nn)
+        self.model.load_state_dict(initial_state(self.model.state_dict()))
+        self.optimizer = optim.SGD(self.model, lr=LR, momentum=MOMENTUM)
+        self.trainer = Trainer(self.model, self.optimizer, losses.CrossEntropyLoss())
 
     def step(self, x: Array, y: Array, lr: float) -> float:
         self.optimizer.param_groups[0]["lr"] = lr
@@ -55,10 +56,8 @@ class Torch:
 
         self.torch = torch
         torch.set_num_threads(threads)
-        self.model = NETWORKS[name].build(torch.nn)
-        state = self.model.state_dict()
-        state.update({k: torch.from_numpy(v) for k, v in initial_state(name).items()})
-        self.model.load_state_dict(state)
+        self.model = network(name).build(torch.nn)
+        load_into_torch(self.model)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR, momentum=MOMENTUM)
 
     def step(self, x: Array, y: Array, lr: float) -> float:
@@ -102,14 +101,14 @@ def curve(make: Callable[[], Any], args: argparse.Namespace, train: Any, test: A
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="bench learning", description=__doc__)
+    parser = argparse.ArgumentParser(prog="cnnmath bench learning", description=__doc__)
     parser.add_argument("--network", choices=sorted(DATA), default="lenet5")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json")
+    output_arguments(parser)
     args = parser.parse_args(arguments)
-    from cnnmath import data
+    from .. import data
 
     train, test = ((x - x.mean(), y) for x, y in getattr(data, DATA[args.network])())
     makers = [lambda: Cnnmath(args.network, args.threads), lambda: Torch(args.network, args.threads)]

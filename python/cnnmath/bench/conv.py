@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from .kernel import KernelCall, aligned, build
 from .peak import with_peak
-from .race import Runner, add_arguments, installed, race
+from .plots import bars
+from .race import Team, add_arguments, contest, progress
 from .report import Row, report
 from .session import Session, sampled
 
@@ -71,9 +72,9 @@ def _cnnmath(
     threads: int,
     direct: bool = False,
 ) -> Step:
-    import cnnmath
+    from ..machine import set_num_threads
 
-    cnnmath.set_num_threads(threads)
+    set_num_threads(threads)
     fields = {
         "groups": 1,
         "relu": 0,
@@ -150,19 +151,18 @@ def _torch(
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="bench conv", description=__doc__)
+    parser = argparse.ArgumentParser(prog="cnnmath bench conv", description=__doc__)
     add_arguments(parser, ["cnnmath", "numpy", "torch", "torch-channels_last"], seconds=0.2)
     parser.add_argument("--layers", nargs="+", choices=LAYERS, default=list(LAYERS))
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
     options = parser.parse_args(arguments)
     rows: list[Row] = []
-    for layer in options.layers:
-        for which in options.passes:
-            workload = {"layer": layer, "which": which, "threads": options.threads}
-            runners = [
-                Runner(library, "bench.conv:conv_session", {"library": library, **workload})
-                for library in installed(options.libraries)
-            ]
-            measured = race(runners, options.threads, options.rounds, options.seconds, TOLERANCE)
+    workloads = [(layer, which) for layer in options.layers for which in options.passes]
+    with Team(options.threads) as team:
+        for layer, which in progress(workloads, "conv"):
+            workload = {"layer": layer, "which": which}
+            measured = contest("cnnmath.bench.conv:conv_session", workload, options, TOLERANCE, team)
             rows += [{"layer": layer, "pass": which} | row for row in measured]
-    report("conv", with_peak(rows, options.threads), options.threads, options.json)
+    rows = with_peak(rows, options.threads)
+    pictures = {"conv": bars(("layer", "pass"), "GFLOP/s", "Convolution layers")}
+    report("conv", rows, options.threads, options, pictures=pictures)

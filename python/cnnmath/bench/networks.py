@@ -1,13 +1,13 @@
 """The networks of the benchmarks, built from any module namespace with PyTorch's names.
 
-`build("lenet5", torch.nn)`, `build("lenet5", cnnmath.nn)` and `build("lenet5", bench.numpy_cnn)` give the
-same network with the same parameter names, so that weights go from one to the other as a dictionary of
-arrays.
+`network("lenet5").build(torch.nn)`, `.build(cnnmath.nn)` and `.build(numpy_cnn)` give the same network with the same
+parameter names, so that weights go from one to the other as a dictionary of arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,34 +140,50 @@ NETWORKS = {
 }
 
 
-def initial_state(name: str, seed: int = 0) -> dict[str, Array]:
-    """Weights for every backend: normal with variance 2 / fan-in, biases small."""
-    rng = np.random.default_rng(seed)
-    state: dict[str, Array] = NETWORKS[name].build(numpy_cnn).state_dict()
+def network(name: str) -> Network:
+    """A network by its name."""
+    return NETWORKS[name]
+
+
+def initial_state(state: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
+    """Weights for a network with this state, the same in every library: normal with variance 2 / fan-in, biases small.
+
+    What is neither weight nor bias stays as it is.
+    """
+    new = {}
     for key, value in state.items():
+        rng = np.random.default_rng([seed, zlib.crc32(key.encode())])
+        new[key] = value
         if value.ndim > 1:
             fan_in = value[0].size
-            value[...] = rng.normal(size=value.shape) * np.sqrt(2 / fan_in)
+            new[key] = (rng.normal(size=value.shape) * np.sqrt(2 / fan_in)).astype(np.float32)
         elif key.endswith("bias"):
-            value[...] = rng.normal(size=value.shape) * 0.01
-    return state
+            new[key] = (rng.normal(size=value.shape) * 0.01).astype(np.float32)
+    return new
 
 
 def data(name: str, batch: int, seed: int = 1) -> tuple[Array, Array]:
     """A batch of images (N, C, H, W) and class indices."""
-    rng, network = np.random.default_rng(seed), NETWORKS[name]
-    x = rng.normal(size=(batch, *network.input)).astype(np.float32)
-    return x, rng.integers(0, network.classes, batch)
+    rng, net = np.random.default_rng(seed), network(name)
+    x = rng.normal(size=(batch, *net.input)).astype(np.float32)
+    return x, rng.integers(0, net.classes, batch)
 
 
 def flops(name: str) -> tuple[int, int]:
-    """Of one image: (inference, training step), counting matrix products.
+    """Of one image: (inference, training step), counting convolutions and matrix products.
 
     Training is thrice inference less the first layer's gradient with respect to the images.
     """
-    network = NETWORKS[name]
-    model = network.build(numpy_cnn)
-    model.train(False)
-    model.forward(np.zeros((1, *network.input[1:], network.input[0]), np.float32))
-    forward = sum(layer.flops() for _, layer in model.named_layers())
-    return forward, 3 * forward - model.layers[0].flops()
+    from .. import nn
+    from ..planner import eager
+
+    net = network(name)
+    model = net.build(nn)
+    model.eval()
+    graph, _ = eager.trace(model.__call__, (np.zeros((1, *net.input), np.float32),), {})
+    products = [node for node in graph.nodes if node.op.name in PRODUCTS]
+    costs = [node.op.flops(node) for node in products]
+    return sum(costs), 3 * sum(costs) - costs[0]
+
+
+PRODUCTS = ("conv2d", "matmul")

@@ -1,0 +1,84 @@
+"""Training steps and inference of the five networks in cnnmath and its peers.
+
+Training: PyTorch as it is (NCHW), channels-last, and compiled. Inference: these, ONNX Runtime and OpenVINO (in
+float32). Below the rows stand, for each network, the fastest peer and how many times as fast as it cnnmath is,
+by the median over turns in which each was measured once, and the geometric mean of these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from functools import partial
+from typing import Any
+
+from .backends import INFERENCE_ONLY
+from .networks import NETWORKS, flops, network
+from .peak import with_peak
+from .plots import bars
+from .race import add_arguments, contest, progress
+from .report import Row, report
+
+TOLERANCE = {"train": 2e-3, "infer": 2e-4}  # steps amplify rounding
+TORCH = ["torch", "torch-channels_last", "torch-compiled"]
+
+
+def add_network_arguments(
+    parser: argparse.ArgumentParser, modes: list[str], networks: list[str] | None = None
+) -> None:
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=networks or list(NETWORKS))
+    parser.add_argument("--modes", nargs="+", choices=["train", "infer"], default=modes)
+    parser.add_argument("--batch", type=int, help="instead of each network's own")
+
+
+def measure(case: str, options: argparse.Namespace) -> None:
+    rows: list[Row] = []
+    workloads = [(name, mode) for name in options.networks for mode in options.modes]
+    for name, mode in progress(workloads, case):
+        batch = options.batch or network(name).batch
+        work = float(flops(name)[mode == "train"] * batch)
+        workload = {"name": name, "mode": mode, "batch": batch, "work": work}
+        libraries = [
+            library for library in options.libraries if mode == "infer" or library not in INFERENCE_ONLY
+        ]
+        factory = "cnnmath.bench.backends:network_session"
+        for row in contest(factory, workload, options, TOLERANCE[mode], libraries=libraries):
+            label = {"network": name, "mode": mode, "batch": batch}
+            rows.append(label | row | {"images/s": 1e3 * batch / row["ms"]})
+    rows = with_peak(rows, options.threads)
+    pictures = {f"{case}-{mode}": partial(_picture, mode=mode) for mode in options.modes}
+    report(case, rows, options.threads, options, fastest(rows), pictures)
+
+
+def _picture(rows: list[Row], mode: str) -> Any:
+    """Relative to the first library: the networks' absolute speeds are worlds apart."""
+    title = "Training steps" if mode == "train" else "Inference"
+    speeds = [row | {"speed": 1 / row["time / first"]} for row in rows if row["mode"] == mode]
+    return bars(("network",), "speed", f"{title}: speed relative to {speeds[0]['library']}")(speeds)
+
+
+def fastest(rows: list[Row]) -> list[Row]:
+    """For each network and mode the fastest of the others, and how many times as fast the first library is."""
+    summary: list[Row] = []
+    for mode in dict.fromkeys(row["mode"] for row in rows):
+        ratios = []
+        for name in dict.fromkeys(row["network"] for row in rows if row["mode"] == mode):
+            first, *others = (row for row in rows if (row["network"], row["mode"]) == (name, mode))
+            if not others:
+                continue
+            best = min(others, key=lambda row: float(row["time / first"]))
+            ratios.append(best["time / first"])
+            own = {f"{first['library']} images/s": first["images/s"]}
+            peer = {"fastest peer": best["library"], "peer images/s": best["images/s"]}
+            summary.append({"mode": mode, "network": name} | own | peer | {"times as fast": ratios[-1]})
+        if ratios:
+            mean = statistics.geometric_mean(ratios)
+            summary.append({"mode": mode, "network": "geometric mean", "times as fast": mean})
+    return summary
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="cnnmath bench peers", description=__doc__)
+    add_arguments(parser, ["cnnmath", *TORCH, *sorted(INFERENCE_ONLY)])
+    add_network_arguments(parser, ["train", "infer"])
+    measure("peers", parser.parse_args(arguments))

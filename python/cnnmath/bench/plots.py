@@ -1,0 +1,44 @@
+"""Pictures of rows, with matplotlib (the extra `viz`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .report import Draw, Row
+
+HEIGHT = 0.16  # of a bar, in inches
+
+
+def bars(keys: tuple[str, ...], value: str, title: str) -> Draw:
+    """For each workload, told by the columns `keys`, a bar of `value` for each library."""
+
+    def draw(rows: list[Row]) -> Any:
+        from ..viz.canvas import new_figure
+
+        workloads = list(dict.fromkeys(_name(row, keys) for row in rows))
+        libraries = list(dict.fromkeys(row["library"] for row in rows))
+        step = len(libraries) + 1
+        figure = new_figure(9, 1.2 + HEIGHT * step * len(workloads))
+        axes = figure.add_subplot()
+        most = max(row[value] for row in rows)
+        for i, library in enumerate(libraries):
+            own = [row for row in rows if row["library"] == library]
+            places = [step * workloads.index(_name(row, keys)) + i for row in own]
+            axes.barh(places, [row[value] for row in own], 0.9, label=library, color=f"C{i}")
+            for place, row in zip(places, own):
+                axes.text(row[value] + 0.005 * most, place, f"{row[value]:,.3g}", va="center", fontsize=7)
+        centre = (len(libraries) - 1) / 2
+        axes.set_yticks([step * j + centre for j in range(len(workloads))], workloads)
+        axes.set_ylim(step * len(workloads) - 1, -1)
+        axes.set_xlim(0, 1.1 * most)
+        axes.set_xlabel(value)
+        axes.set_title(title)
+        axes.grid(axis="x", alpha=0.3)
+        figure.legend(loc="outside right upper")
+        return figure
+
+    return draw
+
+
+def _name(row: Row, keys: tuple[str, ...]) -> str:
+    return " ".join(str(row[key]) for key in keys)
