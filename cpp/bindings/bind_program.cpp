@@ -31,7 +31,7 @@ void* pointer_of(const py::handle& slot) {
                        std::string(py::str(py::type::handle_of(slot))));
 }
 
-void run(const Program& program, const py::list& slots) {
+void run(const Program& program, const py::list& slots, double* seconds = nullptr) {
   if (static_cast<int>(slots.size()) != program.slots())
     throw py::value_error("expected " + std::to_string(program.slots()) + " slots, got " +
                           std::to_string(slots.size()));
@@ -41,7 +41,14 @@ void run(const Program& program, const py::list& slots) {
   const int threads = cnnmath::num_threads();
   // Kernels touch no Python object, and the caller holds every array: other Python threads may go on.
   const py::gil_scoped_release release;
-  program.run(pointers.data(), threads);
+  program.run(pointers.data(), threads, seconds);
+}
+
+// The same, with the seconds that each call took.
+std::vector<double> run_timed(const Program& program, const py::list& slots) {
+  std::vector<double> seconds(static_cast<std::size_t>(program.calls()));
+  run(program, slots, seconds.data());
+  return seconds;
 }
 
 // Bytes of an array, or -1 where there is no such array.
@@ -123,7 +130,11 @@ void bind_program(py::module_& m) {
       .def_property_readonly("calls", &Program::calls)
       .def_property_readonly("scratch_bytes", &Program::scratch_bytes,
                              "Bytes of scratch that each thread needs.")
-      .def("run", &run, py::arg("slots"), "Runs the program on the arrays bound to its slots.");
+      .def(
+          "run", [](const Program& program, const py::list& slots) { run(program, slots); }, py::arg("slots"),
+          "Runs the program on the arrays bound to its slots.")
+      .def("run_timed", &run_timed, py::arg("slots"),
+           "Runs the program; gives the seconds that each call took.");
 
   m.def("aligned_zeros", &aligned_zeros, py::arg("shape"), py::arg("dtype"));
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <string>
 
@@ -65,6 +66,10 @@ struct alignas(64) Share {
 
 int64_t share_begin(int64_t tasks, int thread, int threads) { return tasks * thread / threads; }
 
+double seconds_now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 }  // namespace
 
 struct Program::RunState {
@@ -75,6 +80,15 @@ struct Program::RunState {
   std::unique_ptr<Arena> scratch;
   std::unique_ptr<Share[]> shares;  // three sets in turn: in use, drained, being refilled
   Barrier barrier;
+  double* seconds = nullptr;  // of each call, where somebody wants to know
+  double since = 0;
+
+  // What has passed since the last time goes to the step that has just ended.
+  void took(const Step& step) {
+    const double now = seconds_now();
+    seconds[step.call] += now - since;
+    since = now;
+  }
 
   Share& share(std::size_t step, int thread) const {
     return shares[step % 3 * static_cast<std::size_t>(threads) + static_cast<std::size_t>(thread)];
@@ -141,12 +155,13 @@ void Program::release(std::unique_ptr<RunState> state) const {
   idle_.push_back(std::move(state));
 }
 
-void Program::run(void* const* slots, int threads) const {
+void Program::run(void* const* slots, int threads, double* seconds) const {
   if (steps_.empty()) return;
   if (most_tasks_ <= 1) threads = 1;
   auto state = acquire(threads);
   for (std::size_t i = 0; i < args_.size(); ++i)
     state->args[i] = args_[i].slot < 0 ? nullptr : static_cast<char*>(slots[args_[i].slot]) + args_[i].offset;
+  state->seconds = seconds;
   run_team(
       threads,
       [](void* context, int thread, int team) {
@@ -170,9 +185,13 @@ void Program::run_task(const Step& step, int64_t index, const RunState& state, v
 void Program::run_thread(RunState& state, int thread, int threads) const {
   const FlushDenormals guard;
   void* scratch = state.scratch->data() + state.stride * static_cast<std::size_t>(thread);
+  const bool timed = state.seconds != nullptr;
+  if (timed && thread == 0) state.since = seconds_now();
   if (threads == 1) {
-    for (const Step& step : steps_)
+    for (const Step& step : steps_) {
       for (int64_t i = 0; i < step.tasks; ++i) run_task(step, i, state, scratch);
+      if (timed) state.took(step);
+    }
     return;
   }
 
@@ -186,7 +205,10 @@ void Program::run_thread(RunState& state, int thread, int threads) const {
       state.share(s + 1, thread)
           .next.store(share_begin(steps_[s + 1].tasks, thread, threads), std::memory_order_relaxed);
     if (step.tasks == 1) {
-      if (thread == 0) run_task(step, 0, state, scratch);
+      if (thread == 0) {
+        run_task(step, 0, state, scratch);
+        if (timed) state.took(step);
+      }
       // A row of single tasks needs one barrier, behind its last.
       if (!last && steps_[s + 1].tasks == 1) continue;
     } else {
@@ -198,7 +220,11 @@ void Program::run_thread(RunState& state, int thread, int threads) const {
           run_task(step, i, state, scratch);
       }
     }
-    if (!last) state.barrier.wait(threads);
+    if (!last || timed) state.barrier.wait(threads);
+    if (timed) {  // the others begin the next step when the clock has been read
+      if (thread == 0) state.took(step);
+      state.barrier.wait(threads);
+    }
   }
 }
 

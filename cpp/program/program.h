@@ -28,8 +28,10 @@ class Program {
   // where the numbers of parameters or arguments do not fit the kernel, or a slot does not exist.
   void add(const Kernel& kernel, std::vector<int64_t> params, std::vector<Ref> args, Ref workspace);
 
-  // Runs all calls on at most `threads` threads. `slots` holds one base pointer for each slot.
-  void run(void* const* slots, int threads) const;
+  // Runs all calls on at most `threads` threads. `slots` holds one base pointer for each slot. Where `seconds`
+  // is given, the time of each call is added to its entry there, by the clock of the calling thread: until all
+  // threads are done with the call.
+  void run(void* const* slots, int threads, double* seconds = nullptr) const;
 
   int slots() const { return slots_; }
   int64_t calls() const { return static_cast<int64_t>(calls_.size()); }

@@ -56,7 +56,7 @@ Arg = Tensor | Buffer | Cell | Place | None
 class Call:
     """A kernel call, or (kernel None) a call back into Python."""
 
-    __slots__ = ("kernel", "params", "args", "workspace", "python")
+    __slots__ = ("kernel", "params", "args", "workspace", "python", "node")
 
     def __init__(
         self, kernel: Any, params: list[int], args: list[Place | None], workspace: Buffer | None
@@ -66,6 +66,7 @@ class Call:
         self.args = args
         self.workspace = workspace
         self.python: Callable[[list[np.ndarray]], None] | None = None
+        self.node: Node | None = None  # that it is a part of
 
 
 def float_bits(value: float) -> int:
@@ -114,7 +115,10 @@ class Lowering:
             for t in node.outputs:
                 if t in outputs:
                     self._new_slot(t)
+            first = len(self.calls)
             node.op.lower(self, node)
+            for call in self.calls[first:]:
+                call.node = node
             for t in node.outputs:
                 if t not in self._storage and t in self._uses:
                     raise RuntimeError(f"{node.op.name}: its lowering left {t!r} without storage")

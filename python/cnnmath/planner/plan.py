@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +50,7 @@ class Plan:
         graph: the graph, after fusion.
         memory: bytes that a run needs beyond inputs, outputs and variables: the arena and the threads' scratch.
         arena_bytes: the arena alone.
+        nodes_of_calls: the node of the graph that each kernel call is a part of.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -69,6 +71,7 @@ class Plan:
         self._varying = [entry for entry in low.cells if not entry[2].constant]
         self.random = any(node.op.random for node in graph.nodes)
         self._segments = _segments(low)
+        self.nodes_of_calls = [call.node for call in low.calls]
         self._written = {t for node in graph.nodes for t in node.op.writes(node)}
         self._written_variables = [v for v, t in graph.variables.items() if t in self._written]
         self._bind_slots(low)
@@ -105,6 +108,14 @@ class Plan:
 
         Arrays must have the shapes and dtypes of `graph.inputs`; any strides will do.
         """
+        return self._run(inputs, None)
+
+    def timed(self, *inputs: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
+        """Runs, and gives the outputs and the seconds that each kernel call took."""
+        seconds: list[float] = []
+        return self._run(inputs, seconds), seconds
+
+    def _run(self, inputs: Sequence[np.ndarray], seconds: list[float] | None) -> list[np.ndarray]:
         for tensor, test in self.graph.checks:
             test(inputs[tensor.index])
         slots = self._fixed.copy()
@@ -141,7 +152,10 @@ class Plan:
             if _core.sanitized:
                 arena.fence(self._zones)
             for segment in self._segments:
-                segment(slots) if callable(segment) else segment.run(slots)
+                if seconds is not None:
+                    seconds += _timed(segment, slots)
+                else:
+                    segment(slots) if callable(segment) else segment.run(slots)
         finally:
             _arenas.give(arena)
 
@@ -183,6 +197,16 @@ def _segments(low: Lowering) -> list[Any]:
         workspace = (-1, 0) if call.workspace is None else (ARENA, call.workspace.offset)
         program.add(call.kernel, call.params, args, workspace)
     return segments
+
+
+def _timed(segment: Any, slots: list[Any]) -> list[float]:
+    """Runs a segment; gives the seconds of its calls."""
+    if not callable(segment):
+        times: list[float] = segment.run_timed(slots)
+        return times
+    start = time.perf_counter()
+    segment(slots)
+    return [time.perf_counter() - start]
 
 
 def _python_segment(run: Any, places: Sequence[Place | None]) -> Any:

@@ -41,11 +41,11 @@ class Rows:
         return logical(found, self.order)
 
 
-def checked_size(batch_size: Any) -> int:
-    """`batch_size` as an int; ValueError where it is none, or below 1."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ValueError(f"batch_size: expected an int of at least 1, got {batch_size!r}")
-    return int(batch_size)
+def checked_size(size: Any, name: str = "batch_size") -> int:
+    """`size` as an int; ValueError where it is none, or below 1."""
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+        raise ValueError(f"{name}: expected an int of at least 1, got {size!r}")
+    return int(size)
 
 
 class ArrayBatches:

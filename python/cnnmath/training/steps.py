@@ -87,12 +87,10 @@ class Steps:
 
         With accumulate > 1 it ends with the gradients.
         """
-        step = self._training if self.accumulate == 1 else self._gradients
-        entry, _ = self._find(step, np.asarray(x), np.asarray(y))
-        return entry.plan
+        return self._planned(np.asarray(x), np.asarray(y))[0].plan
 
     def _train_step(self, *batch: np.ndarray) -> tuple[float, Any]:
-        entry, arrays = self._find(self._training if self.accumulate == 1 else self._gradients, *batch)
+        entry, arrays = self._planned(*batch)
         with using(self.generator):
             loss, output, *grads = entry.form(entry.plan(*arrays))
         if self.accumulate > 1:
@@ -100,6 +98,10 @@ class Steps:
             if self._pending.batches >= self.accumulate:
                 self._update()
         return float(loss), output
+
+    def _planned(self, *batch: np.ndarray) -> tuple[eager.Entry, list[np.ndarray]]:
+        """The plan of a step on a batch, and the arrays to run it on."""
+        return self._find(self._training if self.accumulate == 1 else self._gradients, *batch)
 
     def _update(self) -> None:
         """The update by the gradients of the batches since the last one."""
