@@ -233,3 +233,21 @@ def test_processes_of_peers_load_nothing_of_ours():
             team[library].ask(load="cnnmath.bench.gemm:gemm_session", arguments=arguments)
             mapped = Path(f"/proc/{team[library].process.pid}/maps").read_text()
             assert ("/cnnmath/_core" in mapped) == (library == "cnnmath")
+
+
+def test_profile(capsys, tmp_path):
+    rows, summary, _ = run_case(
+        capsys, tmp_path, "profile", "--networks", "lenet5", "resnet20", "--modes", "train", "infer", "--batch", "2",
+        "--steps", "1", "--threads", "1", "--plot", str(tmp_path),
+    )  # fmt: skip
+    assert [(row["network"], row["mode"]) for row in summary] == [
+        (network, mode) for network in ("lenet5", "resnet20") for mode in ("train", "infer")
+    ]
+    train = [row for row in rows if (row["network"], row["mode"]) == ("resnet20", "train")]
+    convolutions = [row for row in train if row["op"].startswith("conv2d")]
+    assert len(convolutions) == 3 * 21 - 1  # three passes each, but the images need no gradient
+    for row in rows:
+        assert row["of peak"] == pytest.approx(row["GFLOP/s"] / summary[0]["peak GFLOP/s"])
+        assert row["of triad"] == pytest.approx(row["GB/s"] / summary[0]["triad GB/s"])
+    assert {row["pass"] for row in rows if row["mode"] == "infer"} == {"forward"}
+    assert (tmp_path / "profile.png").stat().st_size > 1000

@@ -9,6 +9,7 @@ from importlib import import_module
 CASES = {
     "steps": "training steps of whole networks against NumPy",
     "peers": "training and inference against PyTorch, ONNX Runtime, OpenVINO",
+    "profile": "each op and pass of a network, as a fraction of the machine's peak",
     "peak": "the machine's peak of multiply-adds and its memory bandwidth",
     "gemm": "matrix products against NumPy's",
     "conv": "single convolution layers against PyTorch's",

@@ -59,6 +59,11 @@ def peak(dtype: str, threads: int, runs: int = 30) -> float:
     return best(fma_session(dtype, threads), runs) / 1e9
 
 
+def triad(threads: int, runs: int = 10) -> float:
+    """GB/s of arrays beyond the caches."""
+    return best(triad_session("f32", threads, 128), runs) / 1e9
+
+
 def with_peak(rows: list[Row], threads: int, dtype: str = "f32") -> list[Row]:
     """Adds the fraction of the peak, measured now."""
     most = peak(dtype, threads)
