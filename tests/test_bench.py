@@ -8,9 +8,10 @@ import pytest
 
 import cnnmath.reference as ref
 from cnnmath import nn
-from cnnmath.bench import numpy_cnn
+from cnnmath.bench import cliffs, numpy_cnn
 from cnnmath.bench.backends import network_session
 from cnnmath.bench.conv import PASSES, conv_session
+from cnnmath.bench.layers import layer_session, planned
 from cnnmath.bench.networks import NETWORKS, flops, initial_state
 from cnnmath.bench.race import Runner, Team, WrongAnswer, installed, race
 from cnnmath.cli import main as cli
@@ -251,3 +252,96 @@ def test_profile(capsys, tmp_path):
         assert row["of triad"] == pytest.approx(row["GB/s"] / summary[0]["triad GB/s"])
     assert {row["pass"] for row in rows if row["mode"] == "infer"} == {"forward"}
     assert (tmp_path / "profile.png").stat().st_size > 1000
+
+
+LAYER_SPECS = {
+    "conv": {
+        "module": "Conv2d",
+        "arguments": {"in_channels": 3, "out_channels": 8, "kernel_size": 3},
+        "input": [2, 3, 9, 9],
+    },
+    "norm": {"module": "BatchNorm2d", "arguments": {"num_features": 5}, "input": [4, 5, 6, 6]},
+    "pool": {"module": "MaxPool2d", "arguments": {"kernel_size": 2}, "input": [2, 5, 6, 6]},
+    "linear": {"module": "Linear", "arguments": {"in_features": 7, "out_features": 5}, "input": [4, 7]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("name", LAYER_SPECS)
+def test_single_layers_agree(name, backward, threads):
+    """Each result of a layer is compared by its own size: output, gradient of the input, gradients of parameters."""
+    threads(1)
+    libraries = installed(["cnnmath", "numpy", "torch", "torch-channels_last"])
+    sessions = [layer_session(library, LAYER_SPECS[name], backward, 1) for library in libraries]
+    counts = [len(result) for result in sessions[0].answers]
+    assert len(counts) == (2 + 2 * (name != "pool") if backward else 1)
+    for session in sessions[1:]:
+        session.step()
+        for ours, theirs in zip(sessions[0].answers, session.answers, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
+def test_random_layers():
+    """The same for a seed and a number, within what was promised, and of all kinds."""
+    layers = [cliffs.layer(3, number) for number in range(300)]
+    assert layers[7] == cliffs.layer(3, 7) != cliffs.layer(4, 7)
+    kinds = [cliffs.described(spec)["kind"] for spec in layers]
+    assert min(kinds.count(kind) for kind in ("dense", "depthwise", "grouped")) > 15
+    for spec in layers:
+        a, shape = spec["arguments"], spec["input"]
+        assert 1 <= a["in_channels"] <= 512 and 1 <= a["out_channels"] <= 512
+        assert a["in_channels"] % a["groups"] == 0 == a["out_channels"] % a["groups"]
+        assert max(shape[2:]) <= 224 and 1 <= min(a["kernel_size"]) <= max(a["kernel_size"]) <= 7
+        assert 0 < spec["flop"] <= 3 * 4e9 and 4 * np.prod(shape) <= 30e6
+    strides, dilations = ({spec["arguments"][key] for spec in layers} for key in ("stride", "dilation"))
+    assert strides == dilations == {1, 2, 3}
+
+
+def test_work_of_random_layers():
+    """Counted by hand there, by the graph here."""
+    for number in range(20):
+        spec = cliffs.layer(0, number)
+        module = nn.Conv2d(**{**spec["arguments"], "bias": False})
+        plan, _ = planned(module, np.zeros(spec["input"], np.float32), backward=True)
+        assert (
+            sum(node.op.flops(node) for node in plan.graph.nodes if "conv2d" in node.op.name) == spec["flop"]
+        )
+
+
+def test_cliffs(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(cliffs, "MOST_FLOP", 1e6)
+    rows, summary, _ = run_case(
+        capsys,
+        tmp_path,
+        "cliffs",
+        "--count",
+        "4",
+        "--first",
+        "2",
+        "--seed",
+        "5",
+        "--plot",
+        str(tmp_path),
+        *BRIEF,
+    )
+    assert [(row["seed"], row["layer"]) for row in rows] == [(5, number) for number in range(2, 6)]
+    assert all(row["error"] < 1e-4 and row["ms"] > 0 for row in rows)
+    assert all("first ratio" in row for row in rows if row["ratio"] > 1.5)
+    assert summary[-1]["layers"] == 4 and summary[-1]["worst"] == max(row["ratio"] for row in rows)
+    assert (tmp_path / "cliffs.png").stat().st_size > 1000
+
+
+def test_distribution_of_ratios():
+    rows = [{"kind": "dense", "ratio": ratio} for ratio in (0.5, 1.0, 2.0)] + [
+        {"kind": "grouped", "ratio": 1.05}
+    ]
+    dense, grouped, every = cliffs.distribution(rows)
+    assert (dense["kind"], dense["layers"], dense["worst"], dense["mean"]) == (
+        "dense",
+        3,
+        2.0,
+        pytest.approx(1.0),
+    )
+    assert (grouped["<= 1.0x"], grouped["<= 1.1x"]) == (0, 1)
+    assert (every["<= 0.5x"], every["<= 1.0x"], every["<= 1.5x"], every["median"]) == (0.25, 0.5, 0.75, 1.025)

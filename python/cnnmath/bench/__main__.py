@@ -13,6 +13,7 @@ CASES = {
     "peak": "the machine's peak of multiply-adds and its memory bandwidth",
     "gemm": "matrix products against NumPy's",
     "conv": "single convolution layers against PyTorch's",
+    "cliffs": "a random sweep of convolution layers against PyTorch's",
     "learning": "loss curves and accuracy on real data against PyTorch's",
 }
 

@@ -210,14 +210,14 @@ class Linear(Layer):
 class BatchNorm2d(Layer):
     momentum, eps = np.float32(0.1), np.float32(1e-5)
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, num_features: int) -> None:
         super().__init__()
         self.params["weight"], self.params["bias"] = (
-            np.ones(channels, np.float32),
-            np.zeros(channels, np.float32),
+            np.ones(num_features, np.float32),
+            np.zeros(num_features, np.float32),
         )
-        self.buffers["running_mean"] = np.zeros(channels, np.float32)
-        self.buffers["running_var"] = np.ones(channels, np.float32)
+        self.buffers["running_mean"] = np.zeros(num_features, np.float32)
+        self.buffers["running_var"] = np.ones(num_features, np.float32)
 
     def forward(self, x: Array) -> Array:
         rows = x.reshape(-1, x.shape[-1])

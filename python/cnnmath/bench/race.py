@@ -106,7 +106,7 @@ def race(
 ) -> list[Row]:
     """One row for each runner, in order. Each of `rounds` turns measures every runner for about `seconds`.
 
-    Answers must agree with the first runner's within `tolerance` times their largest. The first is the
+    Answers must agree with the first runner's within `tolerance` times their largest number. The first is the
     measure: "time / first" is the median, over the turns, of a runner's time divided by the first's in the
     same turn. A runner that is unavailable has no row; standard error says why. Before each measurement is a
     `pause`, in which the threads of the others go to sleep: those of OpenBLAS spin for 0.1 s.
@@ -119,9 +119,9 @@ def race(
         if "unavailable" in first:
             tqdm.write(f"{runner.label}: {first['unavailable']}", file=sys.stderr)
             continue
-        answers = np.array(first["answers"])
+        answers = _groups(first["answers"])
         expected = answers if expected is None else expected
-        difference = float(np.abs(answers - expected).max() / max(np.abs(expected).max(), 1e-30))
+        difference = max(_difference(a, b) for a, b in zip(answers, expected, strict=True))
         if not difference <= tolerance:
             workload = f"{runner.factory} {runner.arguments}"
             raise WrongAnswer(
@@ -150,11 +150,25 @@ def race(
     return rows
 
 
-def add_arguments(parser: argparse.ArgumentParser, libraries: list[str], seconds: float = 1.0) -> None:
+def _groups(answers: list[Any]) -> list[Any]:
+    return answers if answers and isinstance(answers[0], list) else [answers]
+
+
+def _difference(answers: list[float], expected: list[float]) -> float:
+    """The largest difference, as a part of the largest number that was expected."""
+    ours, theirs = np.array(answers), np.array(expected)
+    if ours.shape != theirs.shape:
+        raise WrongAnswer(f"expected {theirs.size} answers, got {ours.size}")
+    return float(np.abs(ours - theirs).max(initial=0) / max(np.abs(theirs).max(initial=0), 1e-30))
+
+
+def add_arguments(
+    parser: argparse.ArgumentParser, libraries: list[str], seconds: float = 1.0, rounds: int = 7
+) -> None:
     """What all races have in common."""
     parser.add_argument("--libraries", nargs="+", default=libraries, help="the first measures the others")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7, help="measurements of each library")
+    parser.add_argument("--rounds", type=int, default=rounds, help="measurements of each library")
     parser.add_argument("--seconds", type=float, default=seconds, help="of each measurement")
     output_arguments(parser)
 

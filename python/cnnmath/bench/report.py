@@ -81,14 +81,15 @@ def report(
     options: argparse.Namespace,
     summary: list[Row] | None = None,
     pictures: Mapping[str, Draw] | None = None,
+    shown: list[Row] | None = None,
 ) -> None:
-    """Prints the rows and, below them, the `summary`; writes the files that `options` asks for.
+    """Prints the rows (or those `shown`) and, below them, the `summary`; writes the files that `options` asks for.
 
     `pictures` has a function of the rows for the name of each picture.
     """
     state = machine(threads)
     print("  ".join(f"{key}: {value}" for key, value in state.items()))
-    print(table(rows))
+    print(table(rows if shown is None else shown))
     if summary:
         print(f"\n{table(summary)}")
     if options.json:

@@ -19,7 +19,7 @@ class Unavailable(Exception):
 @dataclass(frozen=True)
 class Session:
     step: Callable[[], object]
-    answers: list[float]
+    answers: list[float] | list[list[float]]  # of one result, or of several, each compared by its own size
     work: float  # floating-point operations (or bytes) of one step
     build: str
 

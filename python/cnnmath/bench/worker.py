@@ -1,9 +1,9 @@
 """A process that holds one session at a time and times it on demand. Started by race.py; speaks JSON lines.
 
 {"load": "module:function", "arguments": {...}} makes a session in the place of the former one; the reply has its
-answers, its work and the library's build. {"steps": n} runs n steps; the reply has the mean and the median seconds of
-one. {"call": "module:function", "arguments": {...}} replies with what that function gives. A reply
-{"unavailable": reason} says that the library cannot do it here.
+answers, its work and the library's build. {"steps": n} runs n steps; the reply has the median seconds of one (a step
+that the system interrupts must not count). {"call": "module:function", "arguments": {...}} replies with what that
+function gives. A reply {"unavailable": reason} says that the library cannot do it here.
 """
 
 from __future__ import annotations
@@ -57,4 +57,4 @@ def _timed(session: Session, steps: int) -> dict[str, float]:
         step()
         times.append(clock())
     seconds = [after - before for before, after in itertools.pairwise(times)]
-    return {"seconds": (times[-1] - times[0]) / steps, "median": statistics.median(seconds)}
+    return {"seconds": statistics.median(seconds)}
