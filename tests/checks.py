@@ -1,4 +1,4 @@
-"""What tests of several ops share: comparisons, and the same bits on any number of threads."""
+"""What tests of several ops share: comparisons, finite differences, and the same bits on any number of threads."""
 
 from __future__ import annotations
 
@@ -52,3 +52,27 @@ def strided(array: Array) -> Array:
     view = doubled[tuple(slice(0, 2 * n, 2) for n in array.shape)]
     view[...] = array
     return view
+
+
+def differences(f: Callable[[], Array], x: Array, grad: Array) -> Array:
+    """d(Σ grad · f()) / dx by central differences; f reads x, whose elements are changed one by one."""
+    result, eps = np.zeros_like(x), 1e-6
+    for i in np.ndindex(x.shape):
+        kept = x[i]
+        x[i] = kept + eps
+        above = f()
+        x[i] = kept - eps
+        below = f()
+        x[i] = kept
+        result[i] = ((above - below) / (2 * eps) * grad).sum()
+    return result
+
+
+def check_gradients(
+    f: Callable[[], Array], arrays: Sequence[Array], gradients: Sequence[Array], grad: Array
+) -> None:
+    """Gradients of Σ grad · f() with respect to arrays that f reads are what central differences give."""
+    assert len(arrays) == len(gradients)
+    for x, g in zip(arrays, gradients, strict=True):
+        assert g.shape == x.shape
+        np.testing.assert_allclose(g, differences(f, x, grad), rtol=1e-6, atol=1e-7)

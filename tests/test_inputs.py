@@ -33,6 +33,10 @@ CASES: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
     ),
     "cat": (lambda a, b: F.cat([a, b], 1), [(2, 3, 4, 5), (2, 1, 4, 5)]),
     "conv2d": (lambda x, w, b: F.conv2d(x, w, b, padding=1), [(2, 3, 6, 5), (4, 3, 3, 3), (4,)]),
+    "conv_transpose2d": (
+        lambda x, w, b: F.conv_transpose2d(x, w, b, stride=2, padding=1),
+        [(2, 3, 6, 5), (3, 4, 3, 3), (4,)],
+    ),
     "cross_entropy": (lambda x: F.cross_entropy(x, LABELS), [(3, 5)]),
     "div": (lambda a, b: F.div(a, F.add(F.mul(b, b), 1.0)), [(2, 3, 4), (3, 1)]),
     "dropout": (lambda x: F.dropout(x, 0.0), [(2, 3, 4, 5)]),
@@ -151,7 +155,7 @@ def test_zero_strides(name: str, rng: np.random.Generator) -> None:
 def test_empty_batch(name: str, rng: np.random.Generator) -> None:
     fn, shapes = CASES[name]
     arrays = arrays_of(name, rng)
-    weights = range(1, len(shapes)) if name in ("conv2d", "linear") else ()
+    weights = range(1, len(shapes)) if name in ("conv2d", "conv_transpose2d", "linear") else ()
     batched = [i not in weights and len(s) == len(shapes[0]) for i, s in enumerate(shapes)]
     empty = [a[:0] if batched[i] else a for i, a in enumerate(arrays)]
     out, pullback = cnnmath.vjp(fn, *empty)
@@ -266,6 +270,17 @@ HUGE = np.broadcast_to(np.float32(1), (1, 1, 2**30, 2**30))
         (lambda: F.conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), stride=0), ValueError),
         (lambda: F.conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), groups=0), ValueError),
         (lambda: F.conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), groups=-1), ValueError),
+        (lambda: F.conv_transpose2d(HUGE, np.ones((1, 1, 3, 3), np.float32)), (MemoryError, ValueError)),
+        (lambda: F.conv_transpose2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), stride=2**62), ValueError),
+        (lambda: F.conv_transpose2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), padding=2**62), ValueError),
+        (
+            lambda: F.conv_transpose2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), dilation=2**62),
+            (MemoryError, ValueError),
+        ),
+        (
+            lambda: F.conv_transpose2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), output_padding=2**63),
+            ValueError,
+        ),
         (lambda: F.max_pool2d(np.ones((1, 1, 4, 4)), 0), ValueError),
         (lambda: F.max_pool2d(np.ones((1, 1, 4, 4)), 2**62), ValueError),
         (lambda: F.max_pool2d(np.ones((1, 1, 4, 4)), 2, stride=-1), ValueError),

@@ -75,6 +75,13 @@ LAYERS = {
     "conv-depthwise": (lambda nn: nn.Conv2d(4, 4, 3, padding="same", groups=4), IMAGE),
     "conv-reflect": (lambda nn: nn.Conv2d(4, 3, 3, padding=(2, 1), padding_mode="reflect"), IMAGE),
     "conv-circular": (lambda nn: nn.Conv2d(4, 3, (2, 3), padding="same", padding_mode="circular"), IMAGE),
+    "conv-transpose": (lambda nn: nn.ConvTranspose2d(4, 6, 3), IMAGE),
+    "conv-transpose-unbatched": (lambda nn: nn.ConvTranspose2d(4, 6, 2, stride=2), IMAGE[1:]),
+    "conv-transpose-strided": (
+        lambda nn: nn.ConvTranspose2d(4, 6, (3, 2), stride=(2, 3), padding=(1, 0), output_padding=(1, 2)),
+        IMAGE,
+    ),
+    "conv-transpose-positional": (lambda nn: nn.ConvTranspose2d(4, 6, 3, 2, 1, 1, 2, False, 2), IMAGE),
     "linear": (lambda nn: nn.Linear(4, 3), ROWS),
     "linear-no-bias": (lambda nn: nn.Linear(4, 3, bias=False), (2, 3, 4)),
     "max-pool": (lambda nn: nn.MaxPool2d(3, 2, 1, ceil_mode=True), IMAGE),

@@ -271,7 +271,15 @@ def test_seed_decides_first_values() -> None:
 
 
 def test_first_values_have_pytorchs_distribution() -> None:
-    for layer, fan_in in ((nn.Linear(300, 200), 300), (nn.Conv2d(8, 32, 5, groups=2), 100)):
+    layers = (
+        (nn.Linear(300, 200), 300),
+        (nn.Conv2d(8, 32, 5, groups=2), 100),
+        (
+            nn.ConvTranspose2d(32, 8, 5, groups=2),
+            100,
+        ),  # as PyTorch counts there, too: (in, out / groups, ...)
+    )
+    for layer, fan_in in layers:
         bound = 1 / np.sqrt(fan_in)
         for values in (layer.weight.data, layer.bias.data):
             assert np.abs(values).max() <= bound
@@ -302,6 +310,10 @@ REPRS = [
     lambda nn: nn.Conv2d(1, 6, 5, padding=2),
     lambda nn: nn.Conv2d(
         2, 6, (5, 3), padding="same", groups=2, bias=False, dilation=2, padding_mode="reflect"
+    ),
+    lambda nn: nn.ConvTranspose2d(6, 1, 2, stride=2),
+    lambda nn: nn.ConvTranspose2d(
+        2, 6, (5, 3), 2, padding=(1, 0), output_padding=1, groups=2, bias=False, dilation=2
     ),
     lambda nn: nn.Linear(3, 4, bias=False),
     lambda nn: nn.MaxPool2d(3, 2, 1),

@@ -1,111 +1,14 @@
 """The NumPy reference: every backward against central differences, every forward against PyTorch or SciPy."""
 
-import doctest
-from collections.abc import Callable
-
 import numpy as np
 import pytest
-from scipy import ndimage, signal
+from scipy import ndimage
 
 import cnnmath.reference as ref
-import cnnmath.reference.conv
+
+from .checks import check_gradients
 
 rng = np.random.default_rng
-
-
-def differences(f: Callable[[], np.ndarray], x: np.ndarray, grad: np.ndarray) -> np.ndarray:
-    """d(Σ grad · f()) / dx by central differences; f reads x, whose elements are changed one by one."""
-    result, eps = np.zeros_like(x), 1e-6
-    for i in np.ndindex(x.shape):
-        kept = x[i]
-        x[i] = kept + eps
-        above = f()
-        x[i] = kept - eps
-        below = f()
-        x[i] = kept
-        result[i] = ((above - below) / (2 * eps) * grad).sum()
-    return result
-
-
-def check_gradients(f, arrays, gradients, grad):
-    assert len(arrays) == len(gradients)
-    for x, g in zip(arrays, gradients, strict=True):
-        assert g.shape == x.shape
-        np.testing.assert_allclose(g, differences(f, x, grad), rtol=1e-6, atol=1e-7)
-
-
-def test_the_worked_example():
-    assert doctest.testmod(cnnmath.reference.conv).failed == 0
-    image = np.tile(np.arange(4.0, -1, -1), (5, 1))
-    kernel = np.tile([1.0, 0, -1], (3, 1))
-    assert (ref.conv2d(image[None], kernel[None, None]) == 6).all()
-
-
-# convolution
-
-CONVOLUTIONS = [
-    {},
-    {"stride": 2, "padding": 1},
-    {"stride": (2, 3), "padding": (1, 2), "dilation": (2, 1)},
-    {"padding": "same", "dilation": (1, 2)},
-    {"padding": "valid"},
-    {"padding": (0, 3, 2, 1), "stride": 2},
-    {"groups": 2, "padding": 1},
-    {"groups": 4, "stride": 2},
-]
-
-
-@pytest.mark.parametrize("how", CONVOLUTIONS, ids=str)
-def test_conv2d_gradients(how):
-    r = rng(1)
-    x = r.normal(size=(2, 4, 6, 7))
-    weight = r.normal(size=(4, 4 // how.get("groups", 1), 3, 2))
-    bias = r.normal(size=4)
-    y = ref.conv2d(x, weight, bias, **how)
-    grad = r.normal(size=y.shape)
-    gradients = ref.conv2d_backward(grad, x, weight, **how)
-    check_gradients(lambda: ref.conv2d(x, weight, bias, **how), (x, weight, bias), gradients, grad)
-
-
-def test_conv2d_is_scipys_cross_correlation():
-    r = rng(2)
-    x, weight = r.normal(size=(2, 3, 9, 8)), r.normal(size=(4, 3, 3, 5))
-    y = ref.conv2d(x, weight)
-    for b in range(2):
-        for o in range(4):
-            expected = sum(signal.correlate2d(x[b, c], weight[o, c], "valid") for c in range(3))
-            np.testing.assert_allclose(y[b, o], expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("how", CONVOLUTIONS, ids=str)
-def test_conv2d_is_torchs(how):
-    torch = pytest.importorskip("torch")
-    r = rng(3)
-    x = r.normal(size=(2, 4, 9, 8))
-    weight = r.normal(size=(8, 4 // how.get("groups", 1), 3, 2))
-    bias = r.normal(size=8)
-    tx, tw, tb = (torch.tensor(a, requires_grad=True) for a in (x, weight, bias))
-    arguments, source = dict(how), tx
-    if isinstance(how.get("padding"), tuple) and len(how["padding"]) == 4:
-        source = torch.nn.functional.pad(tx, arguments.pop("padding"))
-    expected = torch.nn.functional.conv2d(source, tw, tb, **arguments)
-    y = ref.conv2d(x, weight, bias, **how)
-    np.testing.assert_allclose(y, expected.detach(), atol=1e-12)
-    grad = r.normal(size=y.shape)
-    expected.backward(torch.tensor(grad))
-    for ours, theirs in zip(ref.conv2d_backward(grad, x, weight, **how), (tx, tw, tb), strict=True):
-        np.testing.assert_allclose(ours, theirs.grad, atol=1e-11)
-
-
-def test_conv2d_of_one_image_and_of_float32():
-    r = rng(4)
-    x, weight = r.normal(size=(3, 5, 5)), r.normal(size=(2, 3, 3, 3))
-    y = ref.conv2d(x, weight)
-    np.testing.assert_array_equal(y, ref.conv2d(x[None], weight)[0])
-    grad_x, *_ = ref.conv2d_backward(y, x, weight)
-    assert grad_x.shape == x.shape
-    single = ref.conv2d(x.astype(np.float32), weight.astype(np.float32), np.zeros(2, np.float32))
-    assert single.dtype == np.float32
 
 
 # linear

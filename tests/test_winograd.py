@@ -88,6 +88,28 @@ def test_any_shape(n: int, c: int, oc: int, size: Any, padding: Any, relu: bool,
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-5 * max(np.abs(other).max(), 1))
 
 
+@pytest.mark.parametrize("padding", [0, 1, 2, 3])
+def test_transposed_convolutions(
+    padding: int, algorithm: Callable[[str], None], threads: Callable[[int], None]
+) -> None:
+    """They are gradients of convolutions, and are filtered as those are."""
+
+    def all_three(x: Array, w: Array) -> list[Array]:
+        y, pullback = cnnmath.vjp(lambda x, w: F.conv_transpose2d(x, w, padding=padding), x, w)
+        return [y, *pullback(normal(2, *y.shape).astype(x.dtype))]
+
+    x, w = normal(0, 2, 48, 21, 30), normal(1, 48, 33, 3, 3)
+    found, exact = all_three(x, w), all_three(x.astype(np.float64), w.astype(np.float64))
+    algorithm("direct")
+    plain = all_three(x, w)
+    for mine, other, want in zip(found, plain, exact, strict=True):
+        assert np.abs(mine - want).max() < 2e-5 * want.std()
+        assert not np.array_equal(mine, other)
+    algorithm("auto")
+    threads(3)
+    assert all(map(np.array_equal, all_three(x, w), found))
+
+
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("shape, weight, padding", CASES[:5])
 def test_wild_numbers(shape: tuple[int, ...], weight: tuple[int, ...], padding: Any, value: float) -> None:

@@ -26,6 +26,7 @@ with quiet():
 SCOPE = {
     *(
         "conv2d",
+        "conv_transpose2d",
         "max_pool2d",
         "avg_pool2d",
         "adaptive_avg_pool2d",

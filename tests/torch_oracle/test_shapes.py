@@ -78,6 +78,39 @@ def test_conv2d_with_four_paddings(
     check(ours, theirs, operands, source, magnitudes=theirs, refuse=True)
 
 
+@st.composite
+def transposed_convolutions(draw: st.DrawFn) -> tuple[Source, list[np.ndarray], dict[str, Any]]:
+    source = draw(sources)
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    channels = st.sampled_from([1, 2, 3, 4, 7, 8, 16, 17, 33])
+    c, o = groups * draw(channels), draw(channels)
+    if draw(st.integers(0, 3)) == 0:  # each channel for itself
+        groups, o = c, draw(st.integers(1, 2))
+    kwargs: dict[str, Any] = {"groups": groups}
+    kwargs["stride"], kwargs["dilation"] = draw(int_or_pair(1, 4)), draw(int_or_pair(1, 3))
+    kwargs["padding"], kwargs["output_padding"] = draw(int_or_pair(0, 3)), draw(int_or_pair(0, 2))
+    x = image(draw, source, c, draw(st.integers(1, 9)), draw(st.integers(1, 9)))
+    if x.size == 0:  # PyTorch does not look at these then, and takes what it refuses for one image
+        kwargs["padding"], kwargs["output_padding"] = 0, 0
+    operands = [x, source.normal(c, o, draw(st.integers(1, 4)), draw(st.integers(1, 4)))]
+    if draw(st.booleans()):
+        operands.append(source.normal(o * groups))
+    return source, operands, kwargs
+
+
+@given(transposed_convolutions())
+def test_conv_transpose2d(case: tuple[Source, list[np.ndarray], dict[str, Any]]) -> None:
+    source, operands, kwargs = case
+
+    def theirs(*ts: Any) -> Any:
+        return T.conv_transpose2d(*ts, **kwargs)
+
+    def ours(*xs: Any) -> Any:
+        return F.conv_transpose2d(*xs, **kwargs)
+
+    check(ours, theirs, operands, source, magnitudes=theirs, refuse=True)
+
+
 @given(st.data(), sources, st.booleans(), st.booleans())
 def test_max_pool2d(data: st.DataObject, source: Source, ceil_mode: bool, ties: bool) -> None:
     kwargs = {

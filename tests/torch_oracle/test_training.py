@@ -49,6 +49,13 @@ def cifar10(root: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     return records[:, 1:].reshape(count, 3, 32, 32) / 255.0 - 0.5, records[:, 0].astype(np.int64)
 
 
+def strokes(root: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels to tell apart: paper, the border of a stroke, ink. 27 is odd on each of a U-Net's levels but the last."""
+    images, _ = mnist(root, count)
+    images = images[:, :, :27, :27]
+    return images, np.digitize(images[:, 0], [0.1, 0.7]).astype(np.int64)
+
+
 # A model is written once: `nn` is torch.nn or cnnmath.nn.
 
 
@@ -92,6 +99,34 @@ def resnet20(nn: Any) -> Any:
     )
 
 
+def unet(nn: Any) -> Any:
+    """Down and up again, with what was seen on the way down beside it; the sizes come back by `output_size`."""
+    cat = cnnmath.functional.cat if nn is cnnmath.nn else torch.cat
+
+    class UNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.down1 = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU())
+            self.down2 = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU())
+            self.bottom = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU())
+            self.widen2 = nn.ConvTranspose2d(32, 16, 2, stride=2)
+            self.up2 = nn.Sequential(nn.Conv2d(32, 16, 3, padding=1), nn.ReLU())
+            self.widen1 = nn.ConvTranspose2d(16, 8, 2, stride=2)
+            self.up1 = nn.Sequential(nn.Conv2d(16, 8, 3, padding=1), nn.ReLU())
+            self.head = nn.Conv2d(8, 3, 1)
+            self.pool = nn.MaxPool2d(2)
+
+        def forward(self, x: Any) -> Any:
+            first = self.down1(x)
+            second = self.down2(self.pool(first))
+            y = self.bottom(self.pool(second))
+            y = self.up2(cat([second, self.widen2(y, output_size=second.shape[-2:])], 1))
+            y = self.up1(cat([first, self.widen1(y, output_size=first.shape[-2:])], 1))
+            return self.head(y)
+
+    return UNet()
+
+
 OPTIMIZERS = {"SGD": {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4}, "Adam": {"lr": 1e-3}}
 # Rounding turns a ReLU on or off, or the sign of a small gradient, and ResNet-20 magnifies that: at the rates
 # above the float32 losses of its fifth step, PyTorch's as well as ours, are a few thousandths off those in
@@ -111,8 +146,8 @@ def algorithm(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
     ("build", "load", "batch"),
-    [(lenet5, mnist, 32), (resnet20, cifar10, 8)],
-    ids=["lenet5-mnist", "resnet20-cifar10"],
+    [(lenet5, mnist, 32), (resnet20, cifar10, 8), (unet, strokes, 8)],
+    ids=["lenet5-mnist", "resnet20-cifar10", "unet-strokes"],
 )
 def test_first_steps(
     build: Any, load: Any, batch: int, optimizer: str, dtype: Any, algorithm: str, data: Path, seed: int

@@ -6,6 +6,7 @@ Each takes NumPy arrays and gives NumPy arrays; inside a traced function they ta
 from .activations import leaky_relu, relu, sigmoid, tanh
 from .arithmetic import add, div, mul, neg, sub
 from .conv import conv2d
+from .conv_transpose import conv_transpose2d
 from .dropout import dropout
 from .linear import linear
 from .losses import cross_entropy, mse_loss
@@ -23,6 +24,7 @@ __all__ = [
     "batch_norm",
     "cat",
     "conv2d",
+    "conv_transpose2d",
     "cross_entropy",
     "div",
     "dropout",

@@ -24,7 +24,7 @@ class Geometry(NamedTuple):
     """How the kernel moves over the image; pairs are (vertical, horizontal)."""
 
     stride: Pair
-    padding: tuple[int, int, int, int]  # left, right, top, bottom
+    padding: tuple[int, int, int, int]  # left, right, top, bottom; below 0 what no kernel reaches
     dilation: Pair
     groups: int
     direct: bool = False  # not by Winograd's filtering
@@ -54,7 +54,7 @@ _algorithm = _Algorithm()
 
 
 def set_conv_algorithm(algorithm: str) -> None:
-    """Sets how convolutions and their gradients are summed from now on.
+    """Sets how convolutions, transposed ones too, and their gradients are summed from now on.
 
     Args:
         algorithm: "auto" takes Winograd's minimal filtering F(4x4, 3x3) where it is faster: float32, 3 x 3 kernels of
@@ -119,10 +119,14 @@ class _Conv2d(Op):
         return _flops(weight.shape, node.output.shape) + (bias is not None) * node.output.size
 
 
-class _Conv2dGradInput(Op):
-    """dL/dx from dy = dL/dy: every dy[n, o, i, j] goes back along the weights that it came by."""
+class _Transposed(Op):
+    """dL/dx from dy = dL/dy: every dy[n, o, i, j] goes back along the weights that it came by.
 
-    name = "conv2d_grad_input"
+    Under a name of its own it is the transposed convolution of dy.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def infer(self, dy: Tensor, weight: Tensor, geometry: Geometry, shape: Shape) -> Spec:
         return Spec(shape, dy.dtype, IMAGES)
@@ -180,8 +184,9 @@ class _Conv2dGradWeight(Op):
 
 
 conv2d_op = _Conv2d()
-conv2d_grad_input_op = _Conv2dGradInput()
+conv2d_grad_input_op = _Transposed("conv2d_grad_input")
 conv2d_grad_weight_op = _Conv2dGradWeight()
+conv_transpose2d_op = _Transposed("conv_transpose2d")
 
 
 @function
@@ -241,12 +246,9 @@ def conv2d(
 
 
 def _geometry(stride: Any, padding: Any, dilation: Any, groups: Any, kernel: Pair) -> Geometry:
-    steps = _pair("stride", stride, 1)
-    apart = _pair("dilation", dilation, 1)
-    if isinstance(groups, bool) or not hasattr(groups, "__index__"):
-        raise TypeError(f"conv2d: groups expects an int, got {groups!r}")
-    if groups < 1:
-        raise ValueError(f"conv2d: groups expects a positive number, got {groups}")
+    steps = pair("conv2d", "stride", stride, 1)
+    apart = pair("conv2d", "dilation", dilation, 1)
+    number = group_count("conv2d", groups)
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
             raise ValueError(f'conv2d: padding expects numbers, "same" or "valid", got {padding!r}')
@@ -256,15 +258,29 @@ def _geometry(stride: Any, padding: Any, dilation: Any, groups: Any, kernel: Pai
         top, left = total[0] // 2, total[1] // 2
         border = (left, total[1] - left, top, total[0] - top)
     elif isinstance(padding, (tuple, list)) and len(padding) == 4:
-        first, second = _pair("padding", padding[:2], 0), _pair("padding", padding[2:], 0)
+        first, second = (pair("conv2d", "padding", part, 0) for part in (padding[:2], padding[2:]))
         border = (*first, *second)
     else:
-        vertical, horizontal = _pair("padding", padding, 0)
+        vertical, horizontal = pair("conv2d", "padding", padding, 0, " or (left, right, top, bottom)")
         border = (horizontal, horizontal, vertical, vertical)
+    return Geometry(steps, border, apart, number, plain_sums())
+
+
+def plain_sums() -> bool:
+    """Whether `set_conv_algorithm` has asked for them; the plan being traced depends on it."""
     graph = current_graph()
     assert graph is not None
     graph.depend(_algorithm)
-    return Geometry(steps, border, apart, groups.__index__(), _algorithm.direct)
+    return _algorithm.direct
+
+
+def group_count(op: str, groups: Any) -> int:
+    """The number of groups as an int, at least 1."""
+    if isinstance(groups, bool) or not hasattr(groups, "__index__"):
+        raise TypeError(f"{op}: groups expects an int, got {groups!r}")
+    if groups < 1:
+        raise ValueError(f"{op}: groups expects a positive number, got {groups}")
+    return int(groups.__index__())
 
 
 def _bounded(x: Tensor, kernel: Pair, g: Geometry) -> Geometry:
@@ -284,17 +300,16 @@ def _bounded(x: Tensor, kernel: Pair, g: Geometry) -> Geometry:
     return Geometry((steps[0], steps[1]), g.padding, (apart[0], apart[1]), g.groups, g.direct)
 
 
-def _pair(name: str, value: Any, least: int) -> Pair:
+def pair(op: str, name: str, value: Any, least: int, also: str = "") -> Pair:
     """(vertical, horizontal) from an int, or one or two of them."""
     values = list(value) if isinstance(value, (tuple, list)) else [value]
     if any(isinstance(v, bool) or not hasattr(v, "__index__") for v in values):
-        raise TypeError(f"conv2d: {name} expects ints, got {value!r}")
+        raise TypeError(f"{op}: {name} expects ints, got {value!r}")
     if len(values) not in (1, 2):
-        also = " or (left, right, top, bottom)" if name == "padding" else ""
-        raise ValueError(f"conv2d: {name} expects an int or (vertical, horizontal){also}, got {value!r}")
+        raise ValueError(f"{op}: {name} expects an int or (vertical, horizontal){also}, got {value!r}")
     first, last = values[0].__index__(), values[-1].__index__()
     if min(first, last) < least:
-        raise ValueError(f"conv2d: {name} expects numbers >= {least}, got {value!r}")
+        raise ValueError(f"{op}: {name} expects numbers >= {least}, got {value!r}")
     return first, last
 
 

@@ -8,7 +8,7 @@ from .normalization import BatchNorm1d, BatchNorm2d
 from .parameter import Buffer, Parameter
 from .pooling import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, MaxPool2d
 from .shaping import CircularPad2d, ConstantPad2d, Flatten, ReflectionPad2d, ReplicationPad2d, ZeroPad2d
-from .weighted import Conv2d, Linear
+from .weighted import Conv2d, ConvTranspose2d, Linear
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -20,6 +20,7 @@ __all__ = [
     "CircularPad2d",
     "ConstantPad2d",
     "Conv2d",
+    "ConvTranspose2d",
     "Dropout",
     "Flatten",
     "Identity",

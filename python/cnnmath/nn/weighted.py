@@ -1,4 +1,4 @@
-"""Layers with a weight and a bias: Linear and Conv2d."""
+"""Layers with a weight and a bias: Linear, Conv2d and ConvTranspose2d."""
 
 from __future__ import annotations
 
@@ -42,10 +42,15 @@ class _Weighted(Module):
     bias: Parameter | None
 
     def _make(
-        self, shape: tuple[int, ...], bias: bool, dtype: Any, order: tuple[int, ...] | None = None
+        self,
+        shape: tuple[int, ...],
+        outputs: int,
+        bias: bool,
+        dtype: Any,
+        order: tuple[int, ...] | None = None,
     ) -> None:
         self.weight = Parameter(np.zeros(shape, dtype or np.float32), order=order)
-        self.register_parameter("bias", Parameter(np.zeros(shape[0], dtype or np.float32)) if bias else None)
+        self.register_parameter("bias", Parameter(np.zeros(outputs, dtype or np.float32)) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -82,7 +87,7 @@ class Linear(_Weighted):
         whole("Linear", 0, in_features=in_features, out_features=out_features)
         self.in_features = in_features
         self.out_features = out_features
-        self._make((out_features, in_features), bias, dtype)
+        self._make((out_features, in_features), out_features, bias, dtype)
 
     def forward(self, x: Any) -> Any:
         return F.linear(x, self.weight, self.bias)
@@ -93,10 +98,53 @@ class Linear(_Weighted):
         )
 
 
+class _Conv(_Weighted):
+    """What both directions of convolution have in common."""
+
+    padding: Any
+    output_padding: tuple[int, int] = (0, 0)
+    padding_mode: str
+
+    def _set(
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any, dilation: Any, groups: int
+    ) -> None:
+        layer = type(self).__name__
+        whole(layer, 1, in_channels=in_channels, out_channels=out_channels, groups=groups)
+        if in_channels % groups or out_channels % groups:
+            raise ValueError(
+                f"{layer}: in_channels ({in_channels}) and out_channels ({out_channels}) must be multiples of "
+                f"groups ({groups})"
+            )
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = pair(layer, "kernel_size", kernel_size, 1)
+        self.stride = pair(layer, "stride", stride, 1)
+        self.dilation = pair(layer, "dilation", dilation, 1)
+        self.groups = groups
+
+    def extra_repr(self) -> str:
+        text = (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        )
+        if self.padding != (0, 0):
+            text += f", padding={self.padding}"
+        if self.dilation != (1, 1):
+            text += f", dilation={self.dilation}"
+        if self.output_padding != (0, 0):
+            text += f", output_padding={self.output_padding}"
+        if self.groups != 1:
+            text += f", groups={self.groups}"
+        if self.bias is None:
+            text += ", bias=False"
+        if self.padding_mode != "zeros":
+            text += f", padding_mode={self.padding_mode}"
+        return text
+
+
 _PAD_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class Conv2d(_Weighted):
+class Conv2d(_Conv):
     """Cross-correlation of an image with learned kernels, as in `cnnmath.functional.conv2d`.
 
     Args:
@@ -135,22 +183,10 @@ class Conv2d(_Weighted):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        whole("Conv2d", 1, in_channels=in_channels, out_channels=out_channels, groups=groups)
-        if in_channels % groups or out_channels % groups:
-            raise ValueError(
-                f"Conv2d: in_channels ({in_channels}) and out_channels ({out_channels}) must be multiples of "
-                f"groups ({groups})"
-            )
+        self._set(in_channels, out_channels, kernel_size, stride, dilation, groups)
         if padding_mode not in _PAD_MODES:
             raise ValueError(f"Conv2d: padding_mode expects one of {_PAD_MODES}, got {padding_mode!r}")
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.kernel_size = pair("Conv2d", "kernel_size", kernel_size, 1)
-        self.stride = pair("Conv2d", "stride", stride, 1)
-        self.dilation = pair("Conv2d", "dilation", dilation, 1)
-        self.groups = groups
         self.padding_mode = padding_mode
-        self.padding: Any
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
                 raise ValueError(f'Conv2d: padding expects numbers, "same" or "valid", got {padding!r}')
@@ -163,7 +199,7 @@ class Conv2d(_Weighted):
             self.padding = tuple(int(p) for p in padding)
         else:
             self.padding = pair("Conv2d", "padding", padding, 0)
-        self._make((out_channels, in_channels // groups, *self.kernel_size), bias, dtype, HWIO)
+        self._make((out_channels, in_channels // groups, *self.kernel_size), out_channels, bias, dtype, HWIO)
 
     def _sides(self) -> tuple[int, int, int, int]:
         """(left, right, top, bottom), for paddings that are not zeros."""
@@ -184,18 +220,88 @@ class Conv2d(_Weighted):
             x, padding = F.pad(x, self._sides(), mode=self.padding_mode), 0
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
-    def extra_repr(self) -> str:
-        text = (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+
+class ConvTranspose2d(_Conv):
+    """Transposed convolution, as in `cnnmath.functional.conv_transpose2d`: the way back through a Conv2d's shapes.
+
+    With stride s it makes an image about s times as high and wide, with learned kernels.
+
+    Args:
+        in_channels, out_channels: channels of the input and of the output.
+        kernel_size, stride, dilation: an int, or (height, width).
+        padding: rows and columns of the output that are cut off on each side, an int or (height, width).
+        output_padding: rows and columns that the output has in addition at the bottom and on the right, an int or
+            (height, width), smaller than the stride or the dilation.
+        groups: input and output channels are cut into so many groups that do not see each other.
+        bias: whether a number is added to each output channel.
+        padding_mode: "zeros", the only one.
+        dtype: float32 (the default) or float64.
+
+    Attributes:
+        weight: (in_channels, out_channels / groups, kernel height, kernel width).
+        bias: (out_channels,).
+
+    Shapes: (N, in_channels, H, W) to (N, out_channels, H', W'), with
+    H' = (H - 1) stride - 2 padding + dilation (kernel height - 1) + output_padding + 1; also without N.
+
+    >>> import numpy as np
+    >>> from cnnmath import nn
+    >>> nn.ConvTranspose2d(8, 3, 2, stride=2)(np.ones((2, 8, 5, 5), np.float32)).shape
+    (2, 3, 10, 10)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        padding_mode: str = "zeros",
+        *,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self._set(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        if padding_mode != "zeros":
+            raise ValueError(f'ConvTranspose2d: padding_mode expects "zeros", got {padding_mode!r}')
+        self.padding_mode = padding_mode
+        self.padding = pair("ConvTranspose2d", "padding", padding, 0)
+        self.output_padding = pair("ConvTranspose2d", "output_padding", output_padding, 0)
+        self._make((in_channels, out_channels // groups, *self.kernel_size), out_channels, bias, dtype, HWIO)
+
+    def forward(self, x: Any, output_size: Any = None) -> Any:
+        """`output_size`, (H', W') or the whole shape, chooses among the sizes that a Conv2d of this stride would bring
+        to that of x: it stands in for `output_padding`."""
+        more = self.output_padding
+        if output_size is not None and len(x.shape) in (3, 4):
+            more = self._padding_for(x.shape, output_size)
+        return F.conv_transpose2d(
+            x, self.weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation
         )
-        if self.padding != (0, 0):
-            text += f", padding={self.padding}"
-        if self.dilation != (1, 1):
-            text += f", dilation={self.dilation}"
-        if self.groups != 1:
-            text += f", groups={self.groups}"
-        if self.bias is None:
-            text += ", bias=False"
-        if self.padding_mode != "zeros":
-            text += f", padding_mode={self.padding_mode}"
-        return text
+
+    def _padding_for(self, shape: tuple[int, ...], output_size: Any) -> tuple[int, int]:
+        """The output padding that leads from an input of this shape to that size."""
+        if not isinstance(output_size, (tuple, list)):
+            raise TypeError(f"ConvTranspose2d: output_size expects ints, got {output_size!r}")
+        if len(output_size) not in (2, len(shape)):
+            raise ValueError(
+                f"ConvTranspose2d: output_size expects 2 or {len(shape)} numbers for an input of shape {shape}, "
+                f"got {tuple(output_size)}"
+            )
+        size = pair("ConvTranspose2d", "output_size", output_size[-2:], 0)
+        least = [
+            (n - 1) * s - 2 * p + d * (k - 1) + 1
+            for n, s, p, d, k in zip(shape[-2:], self.stride, self.padding, self.dilation, self.kernel_size)
+        ]
+        most = [n + s - 1 for n, s in zip(least, self.stride)]
+        if not all(a <= n <= b for a, n, b in zip(least, size, most)):
+            raise ValueError(
+                f"ConvTranspose2d: output_size expects {tuple(least)} to {tuple(most)} for an input of shape {shape}, "
+                f"got {size}"
+            )
+        return size[0] - least[0], size[1] - least[1]

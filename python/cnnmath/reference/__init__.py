@@ -16,7 +16,7 @@ from .activations import (
 )
 from .arithmetic import add, add_backward, mul, mul_backward, sub, sub_backward, unbroadcast
 from .augmentation import augmentation_words, crop, crop_offsets, horizontal_flip, mirrored
-from .conv import conv2d, conv2d_backward
+from .conv import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward
 from .dropout import dropout, dropout_backward, philox4x32
 from .linear import linear, linear_backward
 from .losses import cross_entropy, cross_entropy_backward, mse_loss, mse_loss_backward
@@ -64,6 +64,8 @@ __all__ = [
     "cat_backward",
     "conv2d",
     "conv2d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
     "crop",
     "crop_offsets",
     "cross_entropy",

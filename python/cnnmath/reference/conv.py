@@ -1,4 +1,4 @@
-r"""Two-dimensional convolution and its gradients.
+r"""Two-dimensional convolution, its transpose, and their gradients.
 
 What the field calls convolution is the cross-correlation of an image I with a kernel K:
 
@@ -105,6 +105,94 @@ def conv2d_backward(
     return grad_x, grad_k.reshape(weight.shape), grad.sum((0, 2, 3))
 
 
-def _padded_size(x: Array, border: Four) -> Pair:
+def conv_transpose2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    stride: IntOrPair = 1,
+    padding: IntOrPair = 0,
+    output_padding: IntOrPair = 0,
+    groups: int = 1,
+    dilation: IntOrPair = 1,
+) -> Array:
+    """y[b, o, i·s + m·d - p, j·s + n·d - p] += Σ_c x[b, c, i, j] K[c, o, m, n]     for every i, j and tap (m, n)
+
+    x is (N, C, H, W) or one image (C, H, W), K is weight (C, O / groups, KH, KW), and y, which begins as bias[o], is
+    (N, O, H', W') with H' = (H - 1) s - 2 p + d (KH - 1) + output_padding + 1. What would fall outside of y is dropped.
+    With groups, the channels o of the g-th part of the outputs see the g-th part of the inputs only.
+
+    >>> import numpy as np
+    >>> from cnnmath.reference import conv_transpose2d
+    >>> conv_transpose2d(np.array([[[1.0, 2.0]]]), np.array([[[[1.0, 10.0, 100.0]]]]), stride=2)
+    array([[[  1.,  10., 102.,  20., 200.]]])
+    """
+    if x.ndim == 3:
+        y = conv_transpose2d(x[None], weight, bias, stride, padding, output_padding, groups, dilation)
+        return y.reshape(y.shape[1:])
+    images, channels, height, width = x.shape
+    outputs = weight.shape[1] * groups
+    parts = x.reshape(images, groups, channels // groups, height, width)
+    k = weight.reshape(groups, channels // groups, *weight.shape[1:])
+    border, size = _transposed_size(x, weight, stride, padding, output_padding, dilation)
+
+    canvas = np.zeros((images, groups, outputs // groups, *_grown(size, border)), np.result_type(x, weight))
+    for m, n, met in taps(canvas, weight.shape[2:], pair(stride), pair(dilation), (height, width)):
+        met += np.einsum("bgchw,gco->bgohw", parts, k[..., m, n])
+    y = cropped(canvas, border, *size).reshape(images, outputs, *size)
+    return y if bias is None else y + bias[:, None, None]
+
+
+def conv_transpose2d_backward(
+    grad: Array,
+    x: Array,
+    weight: Array,
+    stride: IntOrPair = 1,
+    padding: IntOrPair = 0,
+    output_padding: IntOrPair = 0,
+    groups: int = 1,
+    dilation: IntOrPair = 1,
+) -> tuple[Array, Array, Array]:
+    """(grad_x, grad_weight, grad_bias) from grad = dL/dy, each of the shape of what it belongs to.
+
+        dL/dx[b, c, i, j] = Σ_o Σ_m Σ_n grad[b, o, i·s + m·d - p, j·s + n·d - p] K[c, o, m, n]
+        dL/dK[c, o, m, n] = Σ_b Σ_i Σ_j grad[b, o, i·s + m·d - p, j·s + n·d - p] x[b, c, i, j]
+        dL/dbias[o] = Σ_b Σ_i Σ_j grad[b, o, i, j]
+
+    where grad counts as 0 outside of y: the first is the convolution of grad with K.
+    """
+    if x.ndim == 3:
+        arguments = (stride, padding, output_padding, groups, dilation)
+        grad_x, *others = conv_transpose2d_backward(grad[None], x[None], weight, *arguments)
+        return grad_x[0], others[0], others[1]
+    images, channels, height, width = x.shape
+    outputs = weight.shape[1] * groups
+    parts = x.reshape(images, groups, channels // groups, height, width)
+    k = weight.reshape(groups, channels // groups, *weight.shape[1:])
+    border, size = _transposed_size(x, weight, stride, padding, output_padding, dilation)
+    canvas = padded(grad, border).reshape(images, groups, outputs // groups, *_grown(size, border))
+
+    grad_parts, grad_k = np.zeros_like(parts), np.zeros_like(k)
+    for m, n, met in taps(canvas, weight.shape[2:], pair(stride), pair(dilation), (height, width)):
+        grad_parts += np.einsum("bgohw,gco->bgchw", met, k[..., m, n])
+        grad_k[..., m, n] = np.einsum("bgohw,bgchw->gco", met, parts)
+    return grad_parts.reshape(x.shape), grad_k.reshape(weight.shape), grad.sum((0, 2, 3))
+
+
+def _transposed_size(
+    x: Array, weight: Array, stride: IntOrPair, padding: IntOrPair, more: IntOrPair, dilation: IntOrPair
+) -> tuple[Four, Pair]:
+    """The border that is cut off a transposed convolution's result, and the (height, width) that is left."""
+    (top, left), (below, behind) = pair(padding), pair(more)
+    (sh, sw), (dh, dw) = pair(stride), pair(dilation)
+    height = (x.shape[-2] - 1) * sh - 2 * top + dh * (weight.shape[2] - 1) + below + 1
+    width = (x.shape[-1] - 1) * sw - 2 * left + dw * (weight.shape[3] - 1) + behind + 1
+    return (left, left, top, top), (height, width)
+
+
+def _grown(size: Pair, border: Four) -> Pair:
     left, right, top, bottom = border
-    return x.shape[-2] + top + bottom, x.shape[-1] + left + right
+    return size[0] + top + bottom, size[1] + left + right
+
+
+def _padded_size(x: Array, border: Four) -> Pair:
+    return _grown((x.shape[-2], x.shape[-1]), border)
