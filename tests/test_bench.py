@@ -9,10 +9,14 @@ import pytest
 import cnnmath.reference as ref
 from cnnmath import nn
 from cnnmath.bench import cliffs, numpy_cnn
+from cnnmath.bench.__main__ import BRIEF as BRIEF_CASE
+from cnnmath.bench.__main__ import main as bench_main
 from cnnmath.bench.backends import network_session
 from cnnmath.bench.conv import PASSES, conv_session
 from cnnmath.bench.layers import layer_session, planned
-from cnnmath.bench.networks import NETWORKS, flops, initial_state
+from cnnmath.bench.networks import NETWORKS, UNTUNED, flops, initial_state, network
+from cnnmath.bench.ops import OPS
+from cnnmath.bench.overheads import overhead_session
 from cnnmath.bench.race import Runner, Team, WrongAnswer, installed, race
 from cnnmath.cli import main as cli
 
@@ -262,6 +266,7 @@ LAYER_SPECS = {
     },
     "norm": {"module": "BatchNorm2d", "arguments": {"num_features": 5}, "input": [4, 5, 6, 6]},
     "pool": {"module": "MaxPool2d", "arguments": {"kernel_size": 2}, "input": [2, 5, 6, 6]},
+    "loss": {"module": "CrossEntropyLoss", "arguments": {}, "input": [6, 11]},
     "linear": {"module": "Linear", "arguments": {"in_features": 7, "out_features": 5}, "input": [4, 7]},
 }  # fmt: skip
 
@@ -274,7 +279,7 @@ def test_single_layers_agree(name, backward, threads):
     libraries = installed(["cnnmath", "numpy", "torch", "torch-channels_last"])
     sessions = [layer_session(library, LAYER_SPECS[name], backward, 1) for library in libraries]
     counts = [len(result) for result in sessions[0].answers]
-    assert len(counts) == (2 + 2 * (name != "pool") if backward else 1)
+    assert len(counts) == (2 + 2 * (name not in ("pool", "loss")) if backward else 1)
     for session in sessions[1:]:
         session.step()
         for ours, theirs in zip(sessions[0].answers, session.answers, strict=True):
@@ -301,8 +306,8 @@ def test_work_of_random_layers():
     """Counted by hand there, by the graph here."""
     for number in range(20):
         spec = cliffs.layer(0, number)
-        module = nn.Conv2d(**{**spec["arguments"], "bias": False})
-        plan, _ = planned(module, np.zeros(spec["input"], np.float32), backward=True)
+        spec["arguments"]["bias"] = False
+        plan, _ = planned(spec, np.zeros(spec["input"], np.float32), backward=True)
         assert (
             sum(node.op.flops(node) for node in plan.graph.nodes if "conv2d" in node.op.name) == spec["flop"]
         )
@@ -345,3 +350,107 @@ def test_distribution_of_ratios():
     )
     assert (grouped["<= 1.0x"], grouped["<= 1.1x"]) == (0, 1)
     assert (every["<= 0.5x"], every["<= 1.0x"], every["<= 1.5x"], every["median"]) == (0.25, 0.5, 0.75, 1.025)
+
+
+def test_ops(capsys, tmp_path):
+    rows, summary, _ = run_case(
+        capsys,
+        tmp_path,
+        "ops",
+        "--ops",
+        "adaptive_avg_pool2d",
+        "cross_entropy",
+        "--plot",
+        str(tmp_path),
+        *BRIEF,
+    )
+    assert [(row["op"], row["pass"], row["library"]) for row in rows] == [
+        (op, which, library)
+        for which in ("forward", "forward and backward")
+        for op in ("adaptive_avg_pool2d", "cross_entropy")
+        for library in ("cnnmath", "numpy")
+    ]
+    assert [row["op"] for row in summary] == ["adaptive_avg_pool2d", "cross_entropy", "geometric mean"] * 2
+    assert (tmp_path / "ops.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("op", sorted(OPS))
+def test_every_op_agrees_with_numpy(op, threads):
+    threads(2)
+    spec = OPS[op] | {"input": [2, *OPS[op]["input"][1:]]}
+    ours, theirs = (layer_session(library, spec, True, 2).answers for library in ("cnnmath", "numpy"))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("name", [*UNTUNED, "plain-5-12"])
+def test_other_networks_agree_with_torch(name, threads):
+    pytest.importorskip("torch")
+    threads(2)
+    ours, theirs = (
+        network_session(library, name, "train", min(3, network(name).batch), 2, 1).answers
+        for library in ("cnnmath", "torch")
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3)
+
+
+def test_untuned_networks(capsys, tmp_path):
+    rows, _, _ = run_case(
+        capsys, tmp_path, "untuned", "--networks", "mlp", "resnet20@1", "--libraries", "cnnmath", "numpy",
+        "--plot", str(tmp_path), *BRIEF,
+    )  # fmt: skip
+    assert [(row["network"], row["batch"]) for row in rows[::2]] == [("mlp", 128), ("resnet20@1", 1)]
+    assert (tmp_path / "untuned-train.png").stat().st_size > 1000
+
+
+def test_scaling(capsys, tmp_path):
+    rows, _, _ = run_case(
+        capsys, tmp_path, "scaling", "--axes", "threads", "channels", "--thread-counts", "2", "--channels", "3",
+        "--libraries", "cnnmath", "numpy", "--plot", str(tmp_path), *BRIEF,
+    )  # fmt: skip
+    points = [(row["axis"], row["threads"], row["channels"]) for row in rows[::2]]
+    assert points == [("threads", 2, 32), ("channels", 1, 3)]
+    assert rows[2]["GFLOP/s"] * rows[2]["ms"] / (rows[0]["GFLOP/s"] * rows[0]["ms"]) < 0.05  # the work
+    assert (tmp_path / "scaling.png").stat().st_size > 1000
+
+
+def test_memory(capsys, tmp_path):
+    """What the plan says is what the process grows by."""
+    rows, _, _ = run_case(
+        capsys, tmp_path, "memory", "--networks", "mnist_cnn", "--batch", "32", "--libraries", "cnnmath", "numpy",
+        "--threads", "1", "--plot", str(tmp_path),
+    )  # fmt: skip
+    ours, plain = rows
+    assert ours["plan MB"] > 15 and ours["state MB"] == pytest.approx(4e-6 * 1_199_882)
+    assert 0.8 < ours["growth / foretold"] < 1.5  # momenta are made from arrays of zeros of their size
+    assert ours["peak MB"] >= ours["growth MB"] > 20 and plain["peak / first"] > 1
+    assert (tmp_path / "memory.png").stat().st_size > 1000
+
+
+def test_overheads(capsys, tmp_path):
+    rows, _, _ = run_case(
+        capsys, tmp_path, "overheads", "--libraries", "cnnmath", "--calls", "50", "--imports", "1",
+        "--plot", str(tmp_path),
+    )  # fmt: skip
+    assert [row["case"] for row in rows] == ["relu", "conv2d", "train_step", "import"]
+    assert all(0 < row["us"] < 1e5 for row in rows[:3])
+    assert 0 < rows[3]["ms"] < 2e4 and rows[3]["NumPy's ms"] > 0
+
+
+@pytest.mark.parametrize("case", ["relu", "conv2d", "train_step"])
+def test_smallest_calls_agree_with_torch(case):
+    pytest.importorskip("torch")
+    ours, theirs = (overhead_session(library, case, 1).answers for library in ("cnnmath", "torch"))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_case(capsys, monkeypatch):
+    """A brief one, and what cases there are; by `python -m bench` from a checkout too."""
+    ran = []
+    monkeypatch.setattr("cnnmath.bench.steps.main", ran.append)
+    assert cli(["bench"]) == 0
+    assert ran == [BRIEF_CASE[1:]] and BRIEF_CASE[0] == "steps"
+    assert all(f"  {case} " in capsys.readouterr().out for case in ["peers"])
+    with pytest.raises(SystemExit) as stop:
+        bench_main(["nothing"])
+    assert stop.value.code == 2

@@ -42,26 +42,26 @@ def _numpy(name: str, batch: int, mode: str, threads: int) -> Steps:
     return lambda: trainer.train_step(x, target), lambda: trainer.predict(x), f"numpy {np.__version__}"
 
 
-def _cnnmath(name: str, batch: int, mode: str, threads: int) -> Steps:
+def cnnmath_trainer(name: str) -> Any:
+    """A Trainer of the network with its initial weights."""
     from .. import losses, nn, optim
-    from ..machine import set_num_threads
     from ..training import Trainer
+
+    model = network(name).build(nn)
+    model.load_state_dict(initial_state(model.state_dict()))
+    optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+    return Trainer(model, optimizer, losses.CrossEntropyLoss())
+
+
+def _cnnmath(name: str, batch: int, mode: str, threads: int) -> Steps:
+    from ..machine import set_num_threads
     from .kernel import build
 
     set_num_threads(threads)
-    model = network(name).build(nn)
-    model.load_state_dict(initial_state(model.state_dict()))
+    trainer = cnnmath_trainer(name)
+    trainer.model.train(mode == "train")
     x, target = data(name, batch)
-    model.train(mode == "train")
-
-    def infer() -> Array:
-        return np.asarray(model(x))
-
-    if mode == "infer":
-        return _no_training, infer, build()
-    optimizer = optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
-    trainer = Trainer(model, optimizer, losses.CrossEntropyLoss())
-    return lambda: float(trainer.train_step(x, target)), infer, build()
+    return lambda: float(trainer.train_step(x, target)), lambda: np.asarray(trainer.model(x)), build()
 
 
 def _no_training() -> float:

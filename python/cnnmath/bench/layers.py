@@ -3,7 +3,8 @@
 A layer is told as a row of JSON: the name of its module, the arguments of that, the shape of its input, such as
 {"module": "Conv2d", "arguments": {"in_channels": 3, "out_channels": 8, "kernel_size": 3}, "input": [16, 3, 32, 32]}.
 With backward, the cotangent of the output is given, and the results are the output and the gradients of the input and
-of all parameters. In cnnmath that is one plan, as the layer is a part of a training step's.
+of all parameters. In cnnmath that is one plan, as the layer is a part of a training step's. The loss CrossEntropyLoss
+is a layer, too, whose input are logits (n, classes).
 """
 
 from __future__ import annotations
@@ -35,38 +36,49 @@ def layer_session(library: str, spec: Spec, backward: bool, threads: int, work: 
 
 def normal(shape: tuple[int, ...], seed: int) -> Array:
     """The same numbers in every library."""
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return np.asarray(np.random.default_rng(seed).normal(size=shape), np.float32)
 
 
-def planned(module: Any, x: Array, backward: bool) -> tuple[Any, list[Array]]:
-    """The plan of a module on x, and the arrays to run it on; with backward the cotangent is the second."""
+def classes(spec: Spec) -> Array:
+    """The targets of a loss."""
+    n, count = spec["input"]
+    return np.asarray(np.random.default_rng(2).integers(0, count, n))
+
+
+def planned(spec: Spec, x: Array, backward: bool) -> tuple[Any, list[Array]]:
+    """The plan of a layer on x, and the arrays to run it on; with backward the cotangent is the second."""
+    from .. import losses, nn
     from ..graph.autodiff import differentiate
     from ..graph.ir import Graph, Spec, tracing
     from ..planner.plan import Plan
 
     graph = Graph()
     arrays = [x]
+    parameters: list[Any] = []
     with tracing(graph):
         symbol = graph.input(Spec(x.shape, x.dtype))
-        y = module(symbol)
+        if spec["module"] == "CrossEntropyLoss":
+            y = losses.CrossEntropyLoss()(symbol, graph.constant(classes(spec)))
+        else:
+            module = getattr(nn, spec["module"])(**spec["arguments"])
+            module.load_state_dict(initial_state(module.state_dict()))
+            parameters = list(module.parameters())
+            y = module(symbol)
     graph.outputs = [y]
     if backward:
         dy = graph.input(Spec(y.shape, y.dtype), "dy")
         arrays.append(channels_last(normal(y.shape, 1)))
-        wanted = [symbol, *(graph.variable(p) for p in module.parameters())]
+        wanted = [symbol, *map(graph.variable, parameters)]
         graph.outputs += [g for g in differentiate(graph, [y], [dy], wanted) if g is not None]
     return Plan(graph), arrays
 
 
 def _cnnmath(spec: Spec, x: Array, backward: bool, threads: int) -> tuple[Step, str]:
-    from .. import nn
     from ..machine import set_num_threads
     from .kernel import build
 
     set_num_threads(threads)
-    module = getattr(nn, spec["module"])(**spec["arguments"])
-    module.load_state_dict(initial_state(module.state_dict()))
-    plan, arrays = planned(module, channels_last(x), backward)
+    plan, arrays = planned(spec, channels_last(x), backward)
     return lambda: plan(*arrays), build()
 
 
@@ -91,8 +103,9 @@ def _torch(
     module = module.to(memory_format=layout) if channels_last else module
     tx = torch.from_numpy(x).contiguous(memory_format=layout).requires_grad_(backward)
     wanted = [tx, *module.parameters()]
+    given = (tx, torch.from_numpy(classes(spec))) if spec["module"] == "CrossEntropyLoss" else (tx,)
     with torch.no_grad():
-        shape = tuple(module(tx).shape)
+        shape = tuple(module(*given).shape)
     load_into_torch(module)  # running statistics have moved
     layout = layout if len(shape) == 4 else torch.contiguous_format
     dy = torch.from_numpy(normal(shape, 1)).contiguous(memory_format=layout)
@@ -100,8 +113,8 @@ def _torch(
     def step() -> list[Array]:
         if not backward:
             with torch.inference_mode():
-                return [module(tx).numpy()]
-        y = module(tx)
+                return [module(*given).numpy()]
+        y = module(*given)
         return [y.detach().numpy(), *(g.numpy() for g in torch.autograd.grad(y, wanted, dy))]
 
     return step, f"torch {torch.__version__}"
@@ -110,7 +123,10 @@ def _torch(
 def _numpy(spec: Spec, x: Array, backward: bool, threads: int) -> tuple[Step, str]:
     from . import numpy_cnn
 
-    layer = getattr(numpy_cnn, spec["module"])(**spec["arguments"])
+    if spec["module"] == "CrossEntropyLoss":
+        layer: numpy_cnn.Layer = numpy_cnn.CrossEntropyLoss(classes(spec))
+    else:
+        layer = getattr(numpy_cnn, spec["module"])(**spec["arguments"])
     layer.load_state_dict(initial_state(layer.state_dict()))
     inside = numpy_cnn.channels_last(x) if x.ndim == 4 else x
     grad: Array | None = None

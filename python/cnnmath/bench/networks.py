@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,51 @@ def resnet18(nn: Any) -> Any:
     return nn.Sequential(*stem, pool, *_stages(nn, 64, (64, 128, 256, 512), 2), *head)
 
 
+def plain(channels: int, nn: Any) -> Any:
+    """Four convolutions, of `channels` and twice as many."""
+    layers: list[Any] = []
+    inputs = 3
+    for width in (channels, 2 * channels):
+        for _ in range(2):
+            layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()]
+            inputs = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+
+
+def separable(nn: Any) -> Any:
+    """Depthwise and pointwise convolutions in turn, as in MobileNet."""
+    layers = [nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
+    inputs = 32
+    for width, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)):
+        depthwise = nn.Conv2d(inputs, inputs, 3, stride=stride, padding=1, groups=inputs, bias=False)
+        layers += [depthwise, nn.BatchNorm2d(inputs), nn.ReLU()]
+        layers += [nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        inputs = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
+
+
+def mlp(nn: Any) -> Any:
+    hidden = [nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(512, 10))
+
+
+def odd(nn: Any) -> Any:
+    """Sizes and channels that divide by nothing, large kernels, dilation."""
+    return nn.Sequential(
+        nn.Conv2d(3, 13, 5, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(13, 29, 7, padding=3),
+        nn.ReLU(),
+        nn.MaxPool2d(3, stride=2),
+        nn.Conv2d(29, 31, 3, padding=1, dilation=2),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(496, 7),
+    )
+
+
 NETWORKS = {
     "lenet5": Network(lenet5, (1, 28, 28), 10, 64),
     "mnist_cnn": Network(mnist_cnn, (1, 28, 28), 10, 64),
@@ -140,9 +186,23 @@ NETWORKS = {
 }
 
 
+# What no kernel was made for.
+UNTUNED = {
+    "separable": Network(separable, (3, 96, 96), 10, 16),
+    "mlp": Network(mlp, (1, 28, 28), 10, 128),
+    "odd": Network(odd, (3, 45, 51), 7, 17),
+    "lenet5@1": replace(NETWORKS["lenet5"], batch=1),
+    "vgg_small@1": replace(NETWORKS["vgg_small"], batch=1),
+    "resnet20@1": replace(NETWORKS["resnet20"], batch=1),
+}
+
+
 def network(name: str) -> Network:
-    """A network by its name."""
-    return NETWORKS[name]
+    """A network by its name; "plain-64-32" is the plain one with 64 channels on images of 32x32."""
+    if name.startswith("plain-"):
+        channels, size = map(int, name.split("-")[1:])
+        return Network(partial(plain, channels), (3, size, size), 10, 32)
+    return NETWORKS[name] if name in NETWORKS else UNTUNED[name]
 
 
 def initial_state(state: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:

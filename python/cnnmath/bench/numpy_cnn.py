@@ -255,12 +255,16 @@ class BatchNorm2d(Layer):
 
 
 class ReLU(Layer):
+    def __init__(self, inplace: bool = True) -> None:  # within a network, what made x does not need it
+        super().__init__()
+        self.inplace = inplace
+
     def forward(self, x: Array) -> Array:
-        self.y = np.maximum(x, 0, out=x)  # what made x does not need it
+        self.y: Array = np.maximum(x, 0, out=x if self.inplace else None)
         return self.y
 
     def backward(self, grad: Array) -> Array:
-        return np.multiply(grad, self.y > 0, out=grad)
+        return np.multiply(grad, self.y > 0, out=grad if self.inplace else None)
 
 
 class MaxPool2d(Layer):
@@ -388,6 +392,21 @@ def softmax_cross_entropy(logits: Array, target: Array) -> tuple[float, Array]:
     p[at, target] -= 1
     p /= np.float32(len(target))
     return loss, p
+
+
+class CrossEntropyLoss(Layer):
+    """The mean cross-entropy of logits and class indices, as a layer."""
+
+    def __init__(self, target: Array) -> None:
+        super().__init__()
+        self.target = target
+
+    def forward(self, x: Array) -> Array:
+        loss, self.grad = softmax_cross_entropy(x, self.target)
+        return np.array(loss, np.float32)
+
+    def backward(self, grad: Array) -> Array:
+        return self.grad * grad
 
 
 class SGD:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 from .backends import INFERENCE_ONLY
 from .networks import NETWORKS, flops, network
 from .peak import with_peak
-from .plots import bars
+from .plots import advantage
 from .race import add_arguments, contest, progress
 from .report import Row, report
 
@@ -24,9 +25,9 @@ TORCH = ["torch", "torch-channels_last", "torch-compiled"]
 
 
 def add_network_arguments(
-    parser: argparse.ArgumentParser, modes: list[str], networks: list[str] | None = None
+    parser: argparse.ArgumentParser, modes: list[str], networks: Iterable[str] = NETWORKS
 ) -> None:
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=networks or list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", choices=networks, default=list(networks))
     parser.add_argument("--modes", nargs="+", choices=["train", "infer"], default=modes)
     parser.add_argument("--batch", type=int, help="instead of each network's own")
 
@@ -51,29 +52,31 @@ def measure(case: str, options: argparse.Namespace) -> None:
 
 
 def _picture(rows: list[Row], mode: str) -> Any:
-    """Relative to the first library: the networks' absolute speeds are worlds apart."""
     title = "Training steps" if mode == "train" else "Inference"
-    speeds = [row | {"speed": 1 / row["time / first"]} for row in rows if row["mode"] == mode]
-    return bars(("network",), "speed", f"{title}: speed relative to {speeds[0]['library']}")(speeds)
+    chosen = [row for row in rows if row["mode"] == mode]
+    return advantage(chosen, ("network",), f"{title}: how many times as fast {chosen[0]['library']} is")
 
 
-def fastest(rows: list[Row]) -> list[Row]:
-    """For each network and mode the fastest of the others, and how many times as fast the first library is."""
+def fastest(rows: list[Row], group: str = "mode", key: str = "network", speed: str = "images/s") -> list[Row]:
+    """For each workload the fastest of the others, and how many times as fast the first library is.
+
+    Workloads are told by the columns `group` and `key`; below those of a group stands the geometric mean.
+    """
     summary: list[Row] = []
-    for mode in dict.fromkeys(row["mode"] for row in rows):
+    for which in dict.fromkeys(row[group] for row in rows):
         ratios = []
-        for name in dict.fromkeys(row["network"] for row in rows if row["mode"] == mode):
-            first, *others = (row for row in rows if (row["network"], row["mode"]) == (name, mode))
+        for name in dict.fromkeys(row[key] for row in rows if row[group] == which):
+            first, *others = (row for row in rows if (row[key], row[group]) == (name, which))
             if not others:
                 continue
             best = min(others, key=lambda row: float(row["time / first"]))
             ratios.append(best["time / first"])
-            own = {f"{first['library']} images/s": first["images/s"]}
-            peer = {"fastest peer": best["library"], "peer images/s": best["images/s"]}
-            summary.append({"mode": mode, "network": name} | own | peer | {"times as fast": ratios[-1]})
+            own = {f"{first['library']} {speed}": first[speed]}
+            peer = {"fastest peer": best["library"], f"peer {speed}": best[speed]}
+            summary.append({group: which, key: name} | own | peer | {"times as fast": ratios[-1]})
         if ratios:
             mean = statistics.geometric_mean(ratios)
-            summary.append({"mode": mode, "network": "geometric mean", "times as fast": mean})
+            summary.append({group: which, key: "geometric mean", "times as fast": mean})
     return summary
 
 

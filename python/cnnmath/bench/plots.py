@@ -40,5 +40,19 @@ def bars(keys: tuple[str, ...], value: str, title: str) -> Draw:
     return draw
 
 
+def advantage(rows: list[Row], keys: tuple[str, ...], title: str) -> Any:
+    """How many times as fast as each other library the first one is."""
+    others = [
+        row | {"times as fast": row["time / first"]} for row in rows if row["library"] != rows[0]["library"]
+    ]
+    figure = bars(keys, "times as fast", title)(others or [row | {"times as fast": 1.0} for row in rows])
+    (axes,) = figure.axes
+    axes.set_xscale("log")
+    axes.set_xlim(min(0.5, *(row["time / first"] / 1.5 for row in rows)), 2 * axes.get_xlim()[1])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.axvline(1, color="black", linewidth=0.8)
+    return figure
+
+
 def _name(row: Row, keys: tuple[str, ...]) -> str:
     return " ".join(str(row[key]) for key in keys)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .networks import data, initial_state, network
+from .backends import cnnmath_trainer
+from .networks import data, network
 from .peak import peak, triad
 from .peers import add_network_arguments
 from .race import progress
@@ -22,19 +23,14 @@ COLOURS = {"forward": "C0", "backward": "C1", "update": "C2"}
 
 def profiled(name: str, mode: str, batch: int, steps: int) -> Any:
     """The Profile of a training step, or of inference."""
-    from .. import losses, nn, optim
     from ..planner.profile import measured
-    from ..training import Trainer
 
-    net = network(name)
-    model = net.build(nn)
-    model.load_state_dict(initial_state(model.state_dict()))
+    trainer = cnnmath_trainer(name)
     x, target = data(name, batch)
-    if mode == "infer":
-        model.eval()
-        return measured(model.plan(x), [x], steps)
-    optimizer = optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-    return Trainer(model, optimizer, losses.CrossEntropyLoss()).profile(x, target, steps)
+    if mode == "train":
+        return trainer.profile(x, target, steps)
+    trainer.model.eval()
+    return measured(trainer.model.plan(x), [x], steps)
 
 
 def main(arguments: list[str]) -> None:

@@ -102,9 +102,15 @@ class Runner:
 
 
 def race(
-    runners: list[Runner], team: Team, rounds: int, seconds: float, tolerance: float, pause: float = 0.3
+    runners: list[Runner],
+    team: Team,
+    rounds: int,
+    seconds: float,
+    tolerance: float,
+    pause: float = 0.3,
+    steps: int | None = None,
 ) -> list[Row]:
-    """One row for each runner, in order. Each of `rounds` turns measures every runner for about `seconds`.
+    """One row for each runner, in order. Each of `rounds` turns measures every runner for about `seconds`, or `steps`.
 
     Answers must agree with the first runner's within `tolerance` times their largest number. The first is the
     measure: "time / first" is the median, over the turns, of a runner's time divided by the first's in the
@@ -132,7 +138,7 @@ def race(
             {"library": runner.label, "build": first["build"], "error": difference, "work": first["work"]}
         )
     for runner in present:
-        runner.steps = max(1, round(seconds / team[runner.label].ask(steps=1)["seconds"]))
+        runner.steps = steps or max(1, round(seconds / team[runner.label].ask(steps=1)["seconds"]))
     for _ in range(rounds):
         for runner in present:
             time.sleep(pause)
