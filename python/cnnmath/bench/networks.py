@@ -26,6 +26,7 @@ class Network:
     input: tuple[int, int, int]
     classes: int
     batch: int
+    dense: bool = False  # a class for each pixel
 
 
 def residual(nn: Any, main: Any, shortcut: Any) -> Any:
@@ -49,6 +50,24 @@ def _residual_class(nn: Any) -> Any:
 
         _classes[nn] = Residual
     return _classes[nn]
+
+
+def _skip_class(nn: Any) -> Any:
+    """x and inner(x), one after the other in their channels."""
+
+    class Skip(nn.Module):  # type: ignore[misc]
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Any) -> Any:
+            if nn.__name__ == "torch.nn":
+                from torch import cat
+            else:
+                from ..functional import cat
+            return cat([x, self.inner(x)], 1)
+
+    return Skip
 
 
 _classes: dict[Any, Any] = {}
@@ -161,6 +180,27 @@ def mlp(nn: Any) -> Any:
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(512, 10))
 
 
+def unet(nn: Any) -> Any:
+    """Two levels down and up again: transposed convolutions, and skips that are concatenated."""
+
+    def block(inputs: int, outputs: int) -> list[Any]:
+        layers: list[Any] = []
+        for channels in (inputs, outputs):
+            layers += [
+                nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+            ]
+        return layers
+
+    def level(width: int, below: list[Any]) -> list[Any]:
+        down = [nn.MaxPool2d(2), *block(width, 2 * width), *below]
+        up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
+        return [_skip_class(nn)(nn.Sequential(*down, up)), *block(2 * width, width)]
+
+    return nn.Sequential(*block(3, 16), *level(16, level(32, [])), nn.Conv2d(16, 3, 1))
+
+
 def odd(nn: Any) -> Any:
     """Sizes and channels that divide by nothing, large kernels, dilation."""
     return nn.Sequential(
@@ -191,6 +231,7 @@ UNTUNED = {
     "separable": Network(separable, (3, 96, 96), 10, 16),
     "mlp": Network(mlp, (1, 28, 28), 10, 128),
     "odd": Network(odd, (3, 45, 51), 7, 17),
+    "unet": Network(unet, (3, 64, 64), 3, 8, dense=True),
     "lenet5@1": replace(NETWORKS["lenet5"], batch=1),
     "vgg_small@1": replace(NETWORKS["vgg_small"], batch=1),
     "resnet20@1": replace(NETWORKS["resnet20"], batch=1),
@@ -223,10 +264,10 @@ def initial_state(state: Mapping[str, Array], seed: int = 0) -> dict[str, Array]
 
 
 def data(name: str, batch: int, seed: int = 1) -> tuple[Array, Array]:
-    """A batch of images (N, C, H, W) and class indices."""
+    """A batch of images (N, C, H, W) and class indices, (N,) or (N, H, W)."""
     rng, net = np.random.default_rng(seed), network(name)
     x = rng.normal(size=(batch, *net.input)).astype(np.float32)
-    return x, rng.integers(0, net.classes, batch)
+    return x, rng.integers(0, net.classes, (batch, *net.input[1:]) if net.dense else batch)
 
 
 def flops(name: str) -> tuple[int, int]:
@@ -246,4 +287,4 @@ def flops(name: str) -> tuple[int, int]:
     return sum(costs), 3 * sum(costs) - costs[0]
 
 
-PRODUCTS = ("conv2d", "matmul")
+PRODUCTS = ("conv2d", "conv_transpose2d", "matmul")

@@ -9,8 +9,8 @@ from .report import Draw, Row
 HEIGHT = 0.16  # of a bar, in inches
 
 
-def bars(keys: tuple[str, ...], value: str, title: str) -> Draw:
-    """For each workload, told by the columns `keys`, a bar of `value` for each library."""
+def bars(keys: tuple[str, ...], value: str, title: str, origin: float = 0) -> Draw:
+    """For each workload, told by the columns `keys`, a bar of `value` for each library, from `origin` on."""
 
     def draw(rows: list[Row]) -> Any:
         from ..viz.canvas import new_figure
@@ -24,9 +24,12 @@ def bars(keys: tuple[str, ...], value: str, title: str) -> Draw:
         for i, library in enumerate(libraries):
             own = [row for row in rows if row["library"] == library]
             places = [step * workloads.index(_name(row, keys)) + i for row in own]
-            axes.barh(places, [row[value] for row in own], 0.9, label=library, color=f"C{i}")
+            lengths = [row[value] - origin for row in own]
+            axes.barh(places, lengths, 0.9, left=origin, label=library, color=f"C{i}")
             for place, row in zip(places, own):
-                axes.text(row[value] + 0.005 * most, place, f"{row[value]:,.3g}", va="center", fontsize=7)
+                at = (max(row[value], origin), place)
+                text = f"{row[value]:,.3g}"
+                axes.annotate(text, at, (3, 0), textcoords="offset points", va="center", fontsize=7)
         centre = (len(libraries) - 1) / 2
         axes.set_yticks([step * j + centre for j in range(len(workloads))], workloads)
         axes.set_ylim(step * len(workloads) - 1, -1)
@@ -34,7 +37,7 @@ def bars(keys: tuple[str, ...], value: str, title: str) -> Draw:
         axes.set_xlabel(value)
         axes.set_title(title)
         axes.grid(axis="x", alpha=0.3)
-        figure.legend(loc="outside right upper")
+        figure.legend(loc="outside lower center", ncols=3)
         return figure
 
     return draw
@@ -42,13 +45,20 @@ def bars(keys: tuple[str, ...], value: str, title: str) -> Draw:
 
 def advantage(rows: list[Row], keys: tuple[str, ...], title: str) -> Any:
     """How many times as fast as each other library the first one is."""
+    from ..viz.canvas import matplotlib
+
     others = [
         row | {"times as fast": row["time / first"]} for row in rows if row["library"] != rows[0]["library"]
     ]
-    figure = bars(keys, "times as fast", title)(others or [row | {"times as fast": 1.0} for row in rows])
+    figure = bars(keys, "times as fast", title, origin=1)(
+        others or [row | {"times as fast": 1.0} for row in rows]
+    )
     (axes,) = figure.axes
     axes.set_xscale("log")
     axes.set_xlim(min(0.5, *(row["time / first"] / 1.5 for row in rows)), 2 * axes.get_xlim()[1])
+    ticker = matplotlib("ticker")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.axvline(1, color="black", linewidth=0.8)
     return figure

@@ -1,4 +1,4 @@
-"""Training of networks that no kernel was made for: depthwise-separable, an MLP, odd sizes, one image at a time."""
+"""Training of networks that no kernel was made for: depthwise-separable, an MLP, odd sizes, a U-Net, one image."""
 
 from __future__ import annotations
 
