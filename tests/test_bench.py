@@ -335,6 +335,11 @@ def test_cliffs(capsys, tmp_path, monkeypatch):
     assert all("first ratio" in row for row in rows if row["ratio"] > 1.5)
     assert summary[-1]["layers"] == 4 and summary[-1]["worst"] == max(row["ratio"] for row in rows)
     assert (tmp_path / "cliffs.png").stat().st_size > 1000
+    part = (tmp_path / "rows.json").rename(tmp_path / "part.json")
+    both, summary, _ = run_case(
+        capsys, tmp_path, "cliffs", "--count", "0", "--parts", str(part), str(part), *BRIEF
+    )
+    assert both == rows * 2 and summary[-1]["layers"] == 8
 
 
 def test_distribution_of_ratios():
@@ -422,7 +427,7 @@ def test_memory(capsys, tmp_path):
     )  # fmt: skip
     ours, plain = rows
     assert ours["plan MB"] > 15 and ours["state MB"] == pytest.approx(4e-6 * 1_199_882)
-    assert 0.8 < ours["growth / foretold"] < 1.5  # momenta are made from arrays of zeros of their size
+    assert 0.95 < ours["growth / foretold"] < 1.25
     assert ours["peak MB"] >= ours["growth MB"] > 20 and plain["peak / first"] > 1
     assert (tmp_path / "memory.png").stat().st_size > 1000
 

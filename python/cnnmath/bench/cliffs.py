@@ -10,7 +10,9 @@ PyTorch's.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,10 +105,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=300, help="how many layers")
     parser.add_argument("--first", type=int, default=0, help="the number of the first one: a sweep in parts")
+    parser.add_argument(
+        "--parts", nargs="+", metavar="FILE", default=[], help="JSON of parts, whose rows join in"
+    )
     options = parser.parse_args(arguments)
     libraries = installed(options.libraries)
     if len(libraries) != 2:
         raise ImportError(f"cliffs compares two libraries, installed are {libraries}: install PyTorch")
+    parts = [json.loads(Path(part).read_text()) for part in options.parts]
+    if not all(part["case"] == "cliffs" for part in parts):
+        raise ValueError(f"--parts: expected files that cnnmath bench cliffs wrote, got {options.parts}")
     rows: list[Row] = []
     with Team(options.threads) as team:
         numbers = range(options.first, options.first + options.count)
@@ -121,6 +129,7 @@ def main(arguments: list[str]) -> None:
             spec = layer(options.seed, row["layer"])
             found = measure(spec, libraries, team, 5, 3 * options.seconds)
             row |= {"first ratio": row["ratio"]} | result(found, libraries)
+    rows = [row for part in parts for row in part["rows"]] + rows
     slowest = sorted(rows, key=lambda row: -float(row["ratio"]))
     shown = slowest[: max(5, sum(row["ratio"] > 1 for row in rows))]
     report("cliffs", rows, options.threads, options, distribution(rows), {"cliffs": draw}, shown)

@@ -8,6 +8,8 @@ first (in cnnmath: before planning), "peak MB" the highest in between less the s
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import os
 from collections.abc import Callable
 from functools import partial
@@ -37,8 +39,8 @@ def trained(library: str, name: str, batch: int, threads: int) -> Row:
         step: Callable[[], float] = partial(trainer.train_step, x, target)
     else:
         step, _, _ = BACKENDS[library](name, batch, "train", threads)
+    _give_back()
     before = resident()
-    _forget_peak()
     row: Row = {}
     if trainer is not None:
         parameters = set(trainer.model.parameters()) | set(trainer.model.buffers())
@@ -62,7 +64,12 @@ def peak() -> int:
         return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 
-def _forget_peak() -> None:
+def _give_back() -> None:
+    """What was freed goes back to the system, or it would be taken before anything new; the peak is that of now."""
+    gc.collect()
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
 

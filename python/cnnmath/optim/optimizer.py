@@ -114,7 +114,8 @@ class Optimizer:
         for p in params:
             arrays = self._state[p].arrays
             if name not in arrays:
-                arrays[name] = Variable(np.zeros(p.shape, p.dtype), p.order, f"{p.name}.{name}")
+                zeros = np.broadcast_to(np.zeros((), p.dtype), p.shape)  # takes no memory
+                arrays[name] = Variable(zeros, p.order, f"{p.name}.{name}")
             arrays[name].cast(p.dtype)  # the model may have been cast since
             found.append(arrays[name])
         return found

@@ -150,8 +150,9 @@ class Steps:
             graph.depend(module)
         targets = [graph.variable(p) for p in self._trainable()]
         found = differentiate(graph, [loss], [graph.constant(1.0, loss.dtype)], targets)
-        zeros = (np.zeros(t.shape, t.dtype) for t in targets)
-        grads = tuple(graph.constant(z) if g is None else g for g, z in zip(found, zeros))
+        grads = tuple(
+            graph.constant(np.zeros(t.shape, t.dtype)) if g is None else g for g, t in zip(found, targets)
+        )
         return loss, output if self.metrics else None, grads
 
     def _training(self, *batch: Tensor) -> tuple[Tensor, Any]:
