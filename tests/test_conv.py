@@ -91,6 +91,10 @@ def test_sizes_of_networks(side: int, inputs: int, outputs: int, rng: np.random.
         ((3, 5, 8, 9), (10, 1, 3, 5), {"padding": 1, "groups": 5}),  # two outputs of each channel
         ((9, 1, 28, 28), (6, 1, 5, 5), {"padding": 2}),
         ((9, 1, 28, 20), (40, 1, 3, 4), {"stride": (2, 1), "dilation": (3, 1)}),
+        ((9, 6, 14, 14), (16, 6, 5, 5), {}),  # few channels, whose gradient is summed window by window
+        ((3, 16, 33, 32), (32, 16, 3, 3), {"padding": 1, "stride": 2}),
+        ((2, 20, 47, 70), (5, 20, 9, 11), {"padding": (7, 3, 2, 1), "stride": (4, 5), "dilation": (3, 1)}),
+        ((2, 70, 64, 64), (5, 70, 32, 32), {"padding": 8, "stride": 16}),
     ],
 )
 def test_every_way_to_cut_the_work(x: Any, w: Any, args: Any, rng: np.random.Generator) -> None:

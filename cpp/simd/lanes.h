@@ -69,6 +69,24 @@ template <class T> static CNNMATH_INLINE Vec<T> interleave_high(Vec<T> a, Vec<T>
   else return {__builtin_shufflevector(a.r, b.r, 1, 3)};
 }
 
+// Lanes 0, 2, 4, ... of a and then of b; lanes 1, 3, 5, ...
+template <class T> static CNNMATH_INLINE Vec<T> evens(Vec<T> a, Vec<T> b) {
+  constexpr int L = Vec<T>::lanes;
+  if constexpr (L == 16)
+    return {__builtin_shufflevector(a.r, b.r, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)};
+  else if constexpr (L == 8) return {__builtin_shufflevector(a.r, b.r, 0, 2, 4, 6, 8, 10, 12, 14)};
+  else if constexpr (L == 4) return {__builtin_shufflevector(a.r, b.r, 0, 2, 4, 6)};
+  else return {__builtin_shufflevector(a.r, b.r, 0, 2)};
+}
+template <class T> static CNNMATH_INLINE Vec<T> odds(Vec<T> a, Vec<T> b) {
+  constexpr int L = Vec<T>::lanes;
+  if constexpr (L == 16)
+    return {__builtin_shufflevector(a.r, b.r, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)};
+  else if constexpr (L == 8) return {__builtin_shufflevector(a.r, b.r, 1, 3, 5, 7, 9, 11, 13, 15)};
+  else if constexpr (L == 4) return {__builtin_shufflevector(a.r, b.r, 1, 3, 5, 7)};
+  else return {__builtin_shufflevector(a.r, b.r, 1, 3)};
+}
+
 // The square of `lanes` vectors, rows against columns.
 template <class T> static CNNMATH_INLINE void transpose(Vec<T> (&r)[Vec<T>::lanes]) {
   constexpr int L = Vec<T>::lanes;

@@ -13,7 +13,8 @@ ConvPart forward(const ConvShape& s) {
 }
 template <class T>
 ConvPart grad_input(const ConvShape& s) {
-  return depthwise(s) ? depthwise_grad_input_part<T>() : grad_input_part<T>();
+  if (depthwise(s)) return depthwise_grad_input_part<T>();
+  return scatter_pays<T>(s) ? scatter_part<T>() : grad_input_part<T>();
 }
 template <class T>
 ConvPart grad_weight(const ConvShape& s) {
@@ -36,10 +37,21 @@ struct Choice {
   }
 };
 
-#define KERNELS(T, dtype)                                                   \
-  Choice<forward<T>>::kernel("conv2d", dtype, "x w bias? y"),               \
-      Choice<grad_input<T>>::kernel("conv2d_grad_input", dtype, "dy w dx"), \
-      Choice<grad_weight<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw")
+template <class T>
+ConvPart max_pool(const ConvShape&) {
+  return max_pool_part<T>();
+}
+template <class T>
+ConvPart max_pool_grad_weight(const ConvShape&) {
+  return max_pool_grad_weight_part<T>();
+}
+
+#define KERNELS(T, dtype)                                                         \
+  Choice<forward<T>>::kernel("conv2d", dtype, "x w bias? y"),                     \
+      Choice<grad_input<T>>::kernel("conv2d_grad_input", dtype, "dy w dx"),       \
+      Choice<grad_weight<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw"),     \
+      Choice<max_pool<T>>::kernel("conv2d_max_pool", dtype, "x w bias? y code?"), \
+      Choice<max_pool_grad_weight<T>>::kernel("conv2d_max_pool_grad_weight", dtype, "x dy code dw")
 
 constexpr Kernel kernels[] = {KERNELS(float, "f32"), KERNELS(double, "f64")};
 

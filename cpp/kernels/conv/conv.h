@@ -13,6 +13,11 @@
 //                        that x[n,h,w,k] went into
 //   conv2d_grad_weight   args "x dy dw"       dw[i,j,k,o] = sum over n,p,q of x[n, ., ., k] dy[n,p,q,o]
 // (The gradient of the bias is column_sums, in gemm.)
+//   conv2d_max_pool              args "x w bias? y code?"   y = the maxima of conv2d's output over windows of 2x2, apart from each
+//                        other (a last odd row or column belongs to none), code their places as in pool.h; at most 16 output
+//                        channels, horizontal stride 1, no groups
+//   conv2d_max_pool_grad_weight  args "x dy code dw"        dw, from the gradient dy of such maxima: each counts where it was taken;
+//                        dilation 1, stride 1, no groups
 // `relu` is read by conv2d alone. `direct` is 1 where sums must not be taken by Winograd's filtering. Outputs are
 // overwritten, and alias no input.
 #pragma once

@@ -94,6 +94,50 @@ void forward_run(const Task& t) {
   }
 }
 
+// ---------------------------------------------------------------- forward, with a max-pool behind it
+template <class T>
+Sweep<T> pool_sweep(const ConvShape& s) {
+  ConvShape even = s;  // what no window holds is not computed
+  even.oh -= s.oh % 2, even.ow -= s.ow % 2;
+  return forward_sweep<T>(even);
+}
+
+int pool_phases(const int64_t*) { return 2; }
+
+template <class T>
+int64_t pool_tasks(const int64_t* p, int phase) {
+  const ConvShape& s = conv_shape(p);
+  if (conv_flops(s) <= kSmallFlops) return 1;
+  const Sweep<T> f = pool_sweep<T>(s);
+  return phase == 0 ? planar_pool<T>().pack_tasks(f) : planar_pool<T>().tasks(f);
+}
+
+template <class T>
+int64_t pool_workspace(const int64_t* p) {
+  return planar_pool<T>().packed_bytes(pool_sweep<T>(conv_shape(p)));
+}
+
+template <class T>
+int64_t pool_scratch(const int64_t* p) {
+  return planar_pool<T>().scratch(pool_sweep<T>(conv_shape(p)));
+}
+
+template <class T>
+void pool_run(const Task& t) {
+  const ConvShape& s = conv_shape(t.p);
+  const Sweep<T> f = pool_sweep<T>(s);
+  const PlanarPool<T> way = planar_pool<T>();
+  const bool small = conv_flops(s) <= kSmallFlops, packing = t.phase == 0;
+  const int64_t tasks = small ? (packing ? way.pack_tasks(f) : way.tasks(f)) : t.index + 1;
+  for (int64_t i = small ? 0 : t.index; i < tasks; ++i) {
+    if (packing)
+      way.pack(f, forward_weights(s, f, static_cast<const T*>(t.a[1])), t.workspace, i);
+    else
+      way.run(f, static_cast<const T*>(t.a[0]), t.workspace, static_cast<const T*>(t.a[2]), s.relu,
+              static_cast<T*>(t.a[3]), static_cast<uint8_t*>(t.a[4]), t.scratch, i);
+  }
+}
+
 // ---------------------------------------------------------------- gradient of the input
 template <class T>
 Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
@@ -178,15 +222,27 @@ void grad_run(const Task& t) {
 
 }  // namespace
 
+template <class T>
+bool grad_input_multiplies_fast(const ConvShape& s) {
+  // The residue that meets the first tap, and so the most.
+  const Sweep<T> g = grad_sweep<T>(s, (s.sh - s.pt % s.sh) % s.sh * s.sw + (s.sw - s.pl % s.sw) % s.sw);
+  return winograd_pays(g) || (split_pays(g) && (s.c > 16 || s.sh * s.sw == 1));
+}
+
 #define PARTS(T)                                                                                            \
   template <>                                                                                               \
   ConvPart forward_part<T>() {                                                                              \
     return {forward_phases<T>, forward_tasks<T>, forward_workspace<T>, forward_scratch<T>, forward_run<T>}; \
   }                                                                                                         \
   template <>                                                                                               \
+  ConvPart max_pool_part<T>() {                                                                             \
+    return {pool_phases, pool_tasks<T>, pool_workspace<T>, pool_scratch<T>, pool_run<T>};                   \
+  }                                                                                                         \
+  template <>                                                                                               \
   ConvPart grad_input_part<T>() {                                                                           \
     return {grad_phases, grad_tasks<T>, grad_workspace<T>, grad_scratch<T>, grad_run<T>};                   \
-  }
+  }                                                                                                         \
+  template bool grad_input_multiplies_fast<T>(const ConvShape&);
 PARTS(float)
 PARTS(double)
 

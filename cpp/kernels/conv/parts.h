@@ -34,6 +34,12 @@ struct ConvPart {
 float grad_weight_number(const ConvShape& s, const float* x, const float* dy, int64_t i, int64_t j, int64_t c,
                          int64_t o);
 
+// The gradient of the input window by window (scatter.cpp), and whether it pays.
+template <class T>
+bool scatter_pays(const ConvShape& s);
+template <class T>
+ConvPart scatter_part();
+
 // The gradient of the weights by Winograd (winograd_grad_weight.cpp) and on a matrix unit (split_grad_weight.cpp), and whether
 // they pay: never in float64, or where there is no such unit.
 template <class T>
@@ -48,7 +54,14 @@ ConvPart split_grad_weight_part();
 template <class T>
 ConvPart forward_part();
 template <class T>
+ConvPart max_pool_part();
+template <class T>
+ConvPart max_pool_grad_weight_part();
+template <class T>
 ConvPart grad_input_part();
+// Whether that goes by Winograd's filtering or on a matrix unit, with sums that repay it.
+template <class T>
+bool grad_input_multiplies_fast(const ConvShape& s);
 template <class T>
 ConvPart grad_weight_part();
 template <class T>

@@ -10,6 +10,8 @@ constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 14;
 constexpr int kPlanarRows = 16;  // no tile is taller
 constexpr int64_t kPlaneBytes = 256 << 10;
 
+constexpr int kMost = 3;  // vectors of a stretch of a row
+
 // How the work is cut, from the shape alone.
 template <class T>
 struct PlanarPlan {
@@ -20,8 +22,9 @@ struct PlanarPlan {
   int64_t row, plane;        // steps in the copy
 };
 
+// The rows of a task are a multiple of `together`, as are those of the map.
 template <class T>
-PlanarPlan<T> plan(const Sweep<T>& s) {
+PlanarPlan<T> plan(const Sweep<T>& s, int64_t together = 1) {
   constexpr int L = Vec<T>::lanes;
   PlanarPlan<T> f{};
   f.along_columns = s.u.taps > s.ic;
@@ -33,9 +36,9 @@ PlanarPlan<T> plan(const Sweep<T>& s) {
   const int64_t halo = (s.v.taps - 1) * s.v.offset_step;
   const int64_t fits = kPlaneBytes / (f.row * s.ic * static_cast<int64_t>(sizeof(T)));
   f.rows = max_of(min_of(kTaskFlops / flops, max_of(fits - halo, halo) / s.v.source_step), 1);
-  f.rows = min_of(f.rows, max_of(s.v.outs, 1));
+  f.rows = min_of(round_up(f.rows, together), max_of(s.v.outs, 1));
   f.row_blocks = ceil_div(s.v.outs, f.rows);
-  if (f.row_blocks) f.rows = ceil_div(s.v.outs, f.row_blocks);
+  if (f.row_blocks) f.rows = round_up(ceil_div(s.v.outs, f.row_blocks), together);
   f.images = f.row_blocks == 1 ? max_of(min_of(kTaskFlops / (flops * f.rows), s.n), 1) : 1;
   const int64_t source_rows = (f.rows - 1) * s.v.source_step + halo + 1;
   f.plane = source_rows * f.row + 2 * L;
@@ -67,9 +70,12 @@ void copy_planes(const Sweep<T>& s, const PlanarPlan<T>& f, const T* image, int6
 }
 
 template <class T>
-int64_t planar_tasks(const Sweep<T>& s) {
-  const PlanarPlan<T> f = plan(s);
+int64_t tasks_of(const Sweep<T>& s, const PlanarPlan<T>& f) {
   return ceil_div(s.n, f.images) * f.row_blocks;
+}
+template <class T>
+int64_t planar_tasks(const Sweep<T>& s) {
+  return tasks_of(s, plan(s));
 }
 template <class T>
 int64_t planar_pack_tasks(const Sweep<T>&) {
@@ -81,10 +87,13 @@ int64_t planar_packed_bytes(const Sweep<T>& s) {
 }
 
 template <class T>
-int64_t planar_scratch(const Sweep<T>& s) {
-  const PlanarPlan<T> f = plan(s);
+int64_t scratch_of(const Sweep<T>& s, const PlanarPlan<T>& f) {
   const int64_t lists = round_up(2 * f.blocks * static_cast<int64_t>(sizeof(int64_t)), 64);
   return lists + s.ic * f.plane * static_cast<int64_t>(sizeof(T));
+}
+template <class T>
+int64_t planar_scratch(const Sweep<T>& s) {
+  return scratch_of(s, plan(s));
 }
 
 template <class T>
@@ -99,54 +108,83 @@ void planar_pack(const Sweep<T>& s, const WeightsAt<T>& w, void* packed, int64_t
         }
 }
 
+// What a task works with.
+template <class T>
+struct PlanarTask {
+  const Sweep<T>& s;
+  const PlanarPlan<T>& f;
+  const T* packed;
+  int64_t row0, row1, image0, image1;
+  int64_t *a_offset, *b_offset;
+  T* planes;
+
+  PlanarTask(const Sweep<T>& sweep, const PlanarPlan<T>& plan, const void* weights, void* scratch,
+             int64_t task)
+      : s(sweep), f(plan), packed(static_cast<const T*>(weights)) {
+    row0 = task % f.row_blocks * f.rows, row1 = min_of(row0 + f.rows, s.v.outs);
+    image0 = task / f.row_blocks * f.images, image1 = min_of(image0 + f.images, s.n);
+    a_offset = static_cast<int64_t*>(scratch);
+    b_offset = a_offset + f.blocks;
+    planes = reinterpret_cast<T*>(static_cast<char*>(scratch) +
+                                  round_up(2 * f.blocks * static_cast<int64_t>(sizeof(int64_t)), 64));
+    const int64_t inner = f.along_columns ? s.ic : s.u.taps;
+    for (int64_t b = 0; b < f.blocks; ++b) {
+      a_offset[b] = b * f.depth;
+      b_offset[b] =
+          b / inner * s.v.offset_step * f.row + b % inner * (f.along_columns ? f.plane : s.u.offset_step);
+    }
+  }
+
+  void copy(const T* x, int64_t image) const {
+    copy_planes(s, f, x + image * s.h * s.w * s.c, s.v.source_begin(row0), s.v.source_end(row1), planes);
+  }
+
+  // The vectors of the stretch that begins at column q.
+  static int vectors(int64_t columns, int64_t q) {
+    const int most = tile_max_vectors<T>() < kMost ? tile_max_vectors<T>() : kMost;
+    const int64_t left = ceil_div(columns - q, Vec<T>::lanes);
+    return static_cast<int>(left > most ? (left == most + 1 ? 2 : most) : left);
+  }
+
+  // nv vectors of row t from column q on: sums[(o * kMost + vector) * lanes + lane].
+  void stretch(int64_t t, int64_t q, int nv, T* sums) const {
+    constexpr int L = Vec<T>::lanes;
+    const T* source = planes + (t - row0) * s.v.source_step * f.row + q;
+    const Tile<T>* tiles = row_tiles<T>(nv);
+    const T* a[kPlanarRows];
+    T* c[kPlanarRows];
+    for (int64_t o = 0; o < s.oc;) {
+      // The lowest tile that takes the rest, else the tallest.
+      const Tile<T>* tile = tiles;
+      while (tile->m > 1 && tile[1].m >= s.oc - o) ++tile;
+      for (int i = 0; i < tile->m; ++i) {
+        const int64_t at = min_of(o + i, s.oc - 1);
+        a[i] = packed + at * s.depth;
+        c[i] = sums + at * kMost * L;
+      }
+      tile->run(a, c,
+                {f.blocks, a_offset, b_offset, f.depth, source, f.along_columns ? s.u.offset_step : f.plane,
+                 0, 0, int64_t{nv} * L, nullptr, 0, 0});
+      o += tile->m;
+    }
+  }
+};
+
 template <class T>
 void planar_run(const Sweep<T>& s, const T* x, const WeightsAt<T>&, const void* packed, const T* bias,
                 int64_t relu, T* y, void* scratch, int64_t task) {
   constexpr int L = Vec<T>::lanes;
   const PlanarPlan<T> f = plan(s);
-  const int64_t row0 = task % f.row_blocks * f.rows, row1 = min_of(row0 + f.rows, s.v.outs);
-  const int64_t image0 = task / f.row_blocks * f.images, image1 = min_of(image0 + f.images, s.n);
-
-  int64_t* a_offset = static_cast<int64_t*>(scratch);
-  int64_t* b_offset = a_offset + f.blocks;
-  T* planes = reinterpret_cast<T*>(static_cast<char*>(scratch) +
-                                   round_up(2 * f.blocks * static_cast<int64_t>(sizeof(int64_t)), 64));
-  const int64_t inner = f.along_columns ? s.ic : s.u.taps;
-  for (int64_t b = 0; b < f.blocks; ++b) {
-    a_offset[b] = b * f.depth;
-    b_offset[b] =
-        b / inner * s.v.offset_step * f.row + b % inner * (f.along_columns ? f.plane : s.u.offset_step);
-  }
-
-  constexpr int kMost = 3;          // vectors
-  T sums[kPlanarRows * kMost * L];  // a tile, channel after channel
-  const T* a[kPlanarRows];
-  T* c[kPlanarRows];
-  const int most = tile_max_vectors<T>() < kMost ? tile_max_vectors<T>() : kMost;
+  const PlanarTask<T> work(s, f, packed, scratch, task);
+  T sums[kPlanarRows * kMost * L];
   const Vec<T> shift = bias ? load_n(bias, s.oc) : zero<T>();
-  for (int64_t image = image0; image < image1; ++image) {
-    copy_planes(s, f, x + image * s.h * s.w * s.c, s.v.source_begin(row0), s.v.source_end(row1), planes);
-    for (int64_t t = row0; t < row1; ++t) {
-      const T* source = planes + (t - row0) * s.v.source_step * f.row;
+  for (int64_t image = work.image0; image < work.image1; ++image) {
+    work.copy(x, image);
+    for (int64_t t = work.row0; t < work.row1; ++t) {
       T* out = y + ((image * s.out_h + s.v.out_begin + t * s.v.out_step) * s.out_w + s.u.out_begin) * s.oc;
       for (int64_t q = 0; q < s.u.outs;) {
-        const int64_t left = ceil_div(s.u.outs - q, L);
-        const int nv = static_cast<int>(left > most ? (left == most + 1 ? 2 : most) : left);
-        const Tile<T>* tiles = row_tiles<T>(nv);
-        for (int64_t o = 0; o < s.oc;) {
-          // The lowest tile that takes the rest, else the tallest.
-          const Tile<T>* tile = tiles;
-          while (tile->m > 1 && tile[1].m >= s.oc - o) ++tile;
-          for (int i = 0; i < tile->m; ++i) {
-            const int64_t at = min_of(o + i, s.oc - 1);
-            a[i] = static_cast<const T*>(packed) + at * s.depth;
-            c[i] = sums + at * kMost * L;
-          }
-          tile->run(a, c,
-                    {f.blocks, a_offset, b_offset, f.depth, source + q,
-                     f.along_columns ? s.u.offset_step : f.plane, 0, 0, int64_t{nv} * L, nullptr, 0, 0});
-          o += tile->m;
-        }
+        const int nv = work.vectors(s.u.outs, q);
+        work.stretch(t, q, nv, sums);
         for (int v = 0; v < nv; ++v, q += L) {
           Vec<T> square[L];
 #pragma GCC unroll 16
@@ -159,6 +197,86 @@ void planar_run(const Sweep<T>& s, const T* x, const WeightsAt<T>&, const void* 
             if (q + i < s.u.outs) store_n(out + (q + i) * s.u.out_step * s.oc, r, s.oc);
           }
         }
+      }
+    }
+  }
+}
+
+// The largest of a window, and its place: the first of equal ones, and NaN before every number.
+template <class T>
+struct Largest {
+  Vec<T> value;
+  Int<T> place;
+  CNNMATH_INLINE void meet(Vec<T> a, int at) {
+    const Mask<T> better = gt(a, value) | ne(a, a);
+    value = select(better, a, value);
+    place = select(better, set1_int<T>(static_cast<typename Int<T>::Lane>(at)), place);
+  }
+};
+
+CNNMATH_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) __builtin_memcpy(to + i, from + i, 8);
+  for (; i < n; ++i) to[i] = from[i];
+}
+
+template <class T>
+void planar_pool_run(const Sweep<T>& s, const T* x, const void* packed, const T* bias, int64_t relu, T* y,
+                     uint8_t* code, void* scratch, int64_t task) {
+  constexpr int L = Vec<T>::lanes;
+  const PlanarPlan<T> f = plan(s, 2);
+  const PlanarTask<T> work(s, f, packed, scratch, task);
+  const int64_t columns = s.u.outs / 2;
+  T sums[2][kPlanarRows * kMost * L];
+  for (int64_t image = work.image0; image < work.image1; ++image) {
+    work.copy(x, image);
+    for (int64_t t = work.row0; t < work.row1; t += 2) {
+      const int64_t out = (image * s.v.outs + t) / 2 * columns;
+      for (int64_t q = 0; q < s.u.outs;) {
+        const int nv = work.vectors(s.u.outs, q);
+        work.stretch(t, q, nv, sums[0]);
+        work.stretch(t + 1, q, nv, sums[1]);
+        for (int v = 0; v < nv; v += 2) {
+          const int64_t first = q / 2 + v / 2 * L;  // pooled column
+          for (int64_t o0 = 0; o0 < s.oc; o0 += L) {
+            Vec<T> values[L], places[L];
+            for (int64_t i = 0; i < L; ++i) {
+              if (o0 + i >= s.oc) {
+                values[i] = places[i] = zero<T>();
+                continue;
+              }
+              const Vec<T> shift = set1(bias ? bias[o0 + i] : T{0});
+              const auto vector = [&](int row, int at) {
+                if (at >= nv) return zero<T>();
+                const Vec<T> r = load(sums[row] + ((o0 + i) * kMost + at) * L) + shift;
+                return relu ? max(zero<T>(), r) : r;
+              };
+              const Vec<T> a = vector(0, v), b = vector(0, v + 1), c = vector(1, v), d = vector(1, v + 1);
+              Largest<T> best{evens(a, b), zero_int<T>()};
+              best.meet(odds(a, b), 1);
+              best.meet(evens(c, d), 2);
+              best.meet(odds(c, d), 3);
+              values[i] = best.value;
+              places[i] = from_bits<T>(best.place);
+            }
+            transpose(values);
+            const int64_t m = min_of(s.oc - o0, L), end = min_of(columns - first, L);
+            T* to = y + (out + first) * s.oc + o0;
+            for (int64_t i = 0; i < end; ++i) store_n(to + i * s.oc, values[i], m);
+            if (!code) continue;
+            transpose(places);
+            // Each store runs over into the place of the next pixel, which comes after it.
+            uint8_t bytes[L * L + L];
+            for (int64_t i = 0; i < end; ++i) store_u8<T>(bytes + i * m, bits(places[i]));
+            uint8_t* place = code + (out + first) * s.oc + o0;
+            if (m == s.oc) {
+              copy_bytes(place, bytes, end * m);
+            } else {
+              for (int64_t i = 0; i < end; ++i) copy_bytes(place + i * s.oc, bytes + i * m, m);
+            }
+          }
+        }
+        q += int64_t{nv} * L;
       }
     }
   }
@@ -183,6 +301,18 @@ SweepWay<T> planar_way() {
           planar_tasks<T>,      planar_scratch<T>,      planar_run<T>};
 }
 
+template <class T>
+PlanarPool<T> planar_pool() {
+  return {planar_pack_tasks<T>,
+          planar_packed_bytes<T>,
+          planar_pack<T>,
+          [](const Sweep<T>& s) { return tasks_of(s, plan(s, 2)); },
+          [](const Sweep<T>& s) { return scratch_of(s, plan(s, 2)); },
+          planar_pool_run<T>};
+}
+
+template PlanarPool<float> planar_pool<float>();
+template PlanarPool<double> planar_pool<double>();
 template bool planar_pays<float>(const Sweep<float>&);
 template bool planar_pays<double>(const Sweep<double>&);
 template SweepWay<float> planar_way<float>();

@@ -16,4 +16,19 @@ bool planar_pays(const Sweep<T>& s);
 template <class T>
 SweepWay<T> planar_way();
 
+// A sweep of all taps with at most 16 output channels, and what a max-pool of 2x2 windows apart makes of it at once: y and code
+// (as in pool.h; may be null) are [n][v.outs / 2][u.outs / 2][oc]. Both outs are even.
+template <class T>
+struct PlanarPool {
+  int64_t (*pack_tasks)(const Sweep<T>& s);
+  int64_t (*packed_bytes)(const Sweep<T>& s);
+  void (*pack)(const Sweep<T>& s, const WeightsAt<T>& w, void* packed, int64_t task);
+  int64_t (*tasks)(const Sweep<T>& s);
+  int64_t (*scratch)(const Sweep<T>& s);
+  void (*run)(const Sweep<T>& s, const T* x, const void* packed, const T* bias, int64_t relu, T* y,
+              uint8_t* code, void* scratch, int64_t task);
+};
+template <class T>
+PlanarPool<T> planar_pool();
+
 }  // namespace cnnmath::CNNMATH_ISA

@@ -106,6 +106,13 @@ class _Conv2d(Op):
             apply(column_sums_op, dy) if needs[2] else None,
         )
 
+    def with_max_pool(self, node: Node, geometry: Any) -> Op | None:
+        few = (
+            node.output.shape[1] <= 8
+        )  # more outputs have faster ways, and a pool of their own costs them little
+        fits = few and _pools(node.attrs["geometry"], node.output.shape[2:], geometry)
+        return conv2d_max_pool_op if fits else None
+
     def lower(self, low: Lowering, node: Node) -> None:
         x, weight, bias = node.inputs
         assert x is not None and weight is not None
@@ -117,6 +124,59 @@ class _Conv2d(Op):
         weight, bias = node.inputs[1:]
         assert weight is not None
         return _flops(weight.shape, node.output.shape) + (bias is not None) * node.output.size
+
+
+def _pools(geometry: Geometry, size: Sequence[int], pool: Any) -> bool:
+    """Whether the kernels with a max-pool take a convolution with outputs of that size, and that pool."""
+    apart = not pool.adaptive and pool.kernel == pool.stride == (2, 2) and pool.padding == (0, 0)
+    plain = geometry.groups == 1 and geometry.stride == geometry.dilation == (1, 1)
+    return apart and plain and pool.dilation == (1, 1) and pool.out == (size[0] // 2, size[1] // 2)
+
+
+class _Conv2dMaxPool(Op):
+    """conv2d and a max-pool of 2 x 2 windows: the maxima and their places. Fusion makes it."""
+
+    name = "conv2d_max_pool"
+
+    def lower(self, low: Lowering, node: Node) -> None:
+        x, weight, bias = node.inputs
+        y, codes = node.outputs
+        assert x is not None and weight is not None
+        kept = codes if low.wanted(codes) else None
+        fields = _fields(
+            x.shape, weight.shape, self._conv(node), node.attrs["geometry"], bool(node.attrs.get("relu"))
+        )
+        low.call(self.name, [x, weight, bias, y, kept], **fields)
+
+    def _conv(self, node: Node) -> Shape:
+        x, weight, _ = node.inputs
+        assert x is not None and weight is not None
+        return conv2d_op.infer(x, weight, None, node.attrs["geometry"]).shape
+
+    def flops(self, node: Node) -> int:
+        weight, bias = node.inputs[1:]
+        assert weight is not None
+        conv = self._conv(node)
+        return _flops(weight.shape, conv) + (bias is not None) * prod(conv) + 4 * node.output.size
+
+
+class _MaxPoolGradWeight(Op):
+    """The gradient of conv2d_max_pool's weights, from that of the maxima, dy, and their places. Fusion makes it."""
+
+    name = "conv2d_max_pool_grad_weight"
+
+    def lower(self, low: Lowering, node: Node) -> None:
+        x, dy, codes = node.inputs
+        assert x is not None and dy is not None
+        dw, g = node.output, node.attrs["geometry"]
+        size = g.output((x.shape[2], x.shape[3]), (dw.shape[2], dw.shape[3]))
+        fields = _fields(x.shape, dw.shape, (*dy.shape[:2], *size), g)
+        low.call(self.name, [x, dy, codes, dw], **fields)
+
+    def flops(self, node: Node) -> int:
+        dy = node.inputs[1]
+        assert dy is not None
+        return _flops(node.output.shape, dy.shape)
 
 
 class _Transposed(Op):
@@ -170,6 +230,13 @@ class _Conv2dGradWeight(Op):
             apply(conv2d_op, x, v, None, geometry=g) if needs[1] else None,
         )
 
+    def with_max_pool(self, node: Node, geometry: Any) -> Op | None:
+        x, dy = node.inputs
+        assert x is not None and dy is not None
+        few = x.shape[1] * node.output.shape[3] <= 16  # numbers in a row of the kernel
+        fits = few and _pools(node.attrs["geometry"], dy.shape[2:], geometry)
+        return conv2d_max_pool_grad_weight_op if fits else None
+
     def lower(self, low: Lowering, node: Node) -> None:
         x, dy = node.inputs
         assert x is not None and dy is not None
@@ -184,6 +251,8 @@ class _Conv2dGradWeight(Op):
 
 
 conv2d_op = _Conv2d()
+conv2d_max_pool_op = _Conv2dMaxPool()
+conv2d_max_pool_grad_weight_op = _MaxPoolGradWeight()
 conv2d_grad_input_op = _Transposed("conv2d_grad_input")
 conv2d_grad_weight_op = _Conv2dGradWeight()
 conv_transpose2d_op = _Transposed("conv_transpose2d")

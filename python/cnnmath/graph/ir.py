@@ -105,6 +105,14 @@ class Op:
         """One gradient for each input (None where `needs` is false or nothing flows), given those of the outputs."""
         raise ValueError(f"{self.name} has no gradient")
 
+    def with_max_pool(self, node: Node, geometry: Any) -> Op | None:
+        """The op that also does a max-pool, or None where there is no such op or it does not pay.
+
+        Behind `node` the maxima and their codes take the place of its output. Before a gradient, the pool's gradient
+        and its codes take the place of the input that came out of it.
+        """
+        return None
+
     def lower(self, low: Lowering, node: Node) -> None:
         """Emits the kernel calls that compute the node's outputs."""
         raise NotImplementedError

@@ -1,7 +1,8 @@
-"""Fusion: a ReLU, or the sum with a shortcut, is done by the op before it while its result is still in registers.
+"""Fusion: a ReLU, a sum with a shortcut, or a max-pool is done by the op before it while its result is in registers.
 
-Ops say what they can take over (`Op.fuses_relu`, `Op.residual_input`, `Op.relu_mask_input`); these passes find where.
-Each rewrite keeps the arithmetic as it was, to the bit.
+Ops say what they can take over (`Op.fuses_relu`, `Op.residual_input`, `Op.relu_mask_input`, `Op.with_max_pool`); these
+passes find where. Each rewrite keeps the arithmetic as it was, to the bit; but for sums over the gradient that comes
+through a max-pool, of which three in four numbers are zeros that need not be added.
 """
 
 from __future__ import annotations
@@ -118,8 +119,84 @@ def fuse_relu_mask(graph: Graph) -> None:
         taker.outputs = (*taker.outputs, dz)
 
 
+def mask_before_spreading(graph: Graph) -> None:
+    """The gradient of relu(z) that comes through a max-pool: masked before it is spread over the windows."""
+    readers = _consumers(graph)
+    for node in list(graph.nodes):
+        if node.op.name != "relu_grad":
+            continue
+        du, y = node.inputs
+        spread = None if du is None else du.node
+        if spread is None or du is None or y is None or spread.op.name != "max_pool2d_grad":
+            continue
+        dp, codes = spread.inputs
+        pool = None if codes is None else codes.node
+        if (
+            pool is None
+            or dp is None
+            or pool.inputs[0] is not y
+            or not _only_reader(du, node, readers)
+            or not (du.has_order(y.order) and dp.has_order(pool.output.order))
+        ):
+            continue
+        masked = graph.append(node.op, (dp, pool.output), node.attrs, node.cells)
+        graph.nodes.remove(masked)
+        graph.nodes.insert(graph.nodes.index(spread), masked)
+        graph.nodes.remove(node)
+        spread.inputs = (masked.output, codes)
+        spread.outputs = node.outputs
+        node.output.node = spread
+
+
+def sum_before_spreading(graph: Graph) -> None:
+    """Sums over a gradient that is spread over windows: over what is spread."""
+    for node in graph.nodes:
+        spread = node.inputs[0].node if node.op.name == "column_sums" and node.inputs[0] is not None else None
+        if spread is None or spread.op.name != "max_pool2d_grad":
+            continue
+        dp = spread.inputs[0]
+        # A dilated window may hold no pixel, so that its gradient goes nowhere.
+        if spread.attrs["geometry"].dilation == (1, 1) and dp is not None and dp.order == spread.output.order:
+            node.inputs = (dp,)
+
+
+def fuse_max_pool(graph: Graph) -> None:
+    """The maxima of f(x) over windows, in one op; and the gradient of f that comes through them."""
+    readers = _consumers(graph)
+    for node in list(graph.nodes):
+        if node.op.name == "max_pool2d":
+            (x,) = node.inputs
+            producer = None if x is None else x.node
+            if (
+                x is None
+                or producer is None
+                or x is not producer.output
+                or not _only_reader(x, node, readers)
+            ):
+                continue
+            op = producer.op.with_max_pool(producer, node.attrs["geometry"])
+            if op is not None and _move(graph, producer, node, readers):
+                producer.op = op
+                producer.outputs = node.outputs
+                node.outputs[1].node = producer
+        elif node.op.name == "max_pool2d_grad":
+            takers = readers.get(node.output, [])
+            if len(takers) != 1 or takers[0] is None:
+                continue
+            taker = takers[0]
+            op = taker.op.with_max_pool(taker, node.attrs["geometry"])
+            if op is not None:
+                place = taker.inputs.index(node.output)
+                taker.op = op
+                taker.inputs = (*taker.inputs[:place], *node.inputs, *taker.inputs[place + 1 :])
+                graph.nodes.remove(node)
+
+
 def fuse(graph: Graph) -> None:
     """All fusions, in place."""
     fuse_shortcut(graph)
     fuse_relu(graph)
+    mask_before_spreading(graph)
+    sum_before_spreading(graph)
     fuse_relu_mask(graph)
+    fuse_max_pool(graph)
