@@ -105,7 +105,7 @@ def test_the_largest_is_nan_where_one_is(rng: np.random.Generator) -> None:
     y, dw = fused(x, w, None, v, False, 0)
     np.testing.assert_allclose(y, reference.max_pool2d(reference.conv2d(x, w), 2)[0], rtol=1e-12)
     assert np.isnan(y).sum() == 12
-    assert np.isnan(dw).any(axis=(1, 2, 3)).all()  # where it met a gradient: the zeros beside it are not added
+    assert np.isnan(dw).any(axis=(1, 2, 3)).all()  # the weights that met it with a gradient
 
 
 def test_the_same_bits_on_any_threads(threads: Callable[[int], None], rng: np.random.Generator) -> None:

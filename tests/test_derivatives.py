@@ -152,6 +152,35 @@ def test_grad() -> None:
     assert value == 5.0 and g.tolist() == [2.0, 4.0]
 
 
+def test_derivatives_of_derivatives() -> None:
+    def cube(x: Any) -> Any:
+        return F.sum(F.mul(F.mul(x, x), x))
+
+    x = np.array([1.0, 2.0])
+    first = cnnmath.grad(cube)
+    second = cnnmath.grad(lambda x: F.sum(first(x)))
+    third = cnnmath.grad(lambda x: F.sum(second(x)))
+    np.testing.assert_allclose(first(x), 3 * x**2)
+    np.testing.assert_allclose(second(x), 6 * x)
+    np.testing.assert_allclose(third(x), [6, 6])
+    (product,) = cnnmath.vjp(first, x)[1](np.array([1.0, 10.0]))  # of the Hessian and a vector
+    assert product is not None
+    np.testing.assert_allclose(product, [6.0, 120.0])
+
+
+def test_the_gradient_of_a_modules_gradient(rng: np.random.Generator) -> None:
+    """A penalty on the norm of the gradient, sum of (dL/dw)^2: its gradient by finite differences."""
+    layer = nn.Linear(3, 1, bias=False).double()
+    x = rng.standard_normal((4, 3))
+    inner = cnnmath.value_and_grad(lambda x: F.mean(F.mul(layer(x), layer(x))), layer)
+
+    def penalty(x: Any) -> Any:
+        _, grads = inner(x)
+        return F.sum(F.mul(grads["weight"], grads["weight"]))
+
+    assert cnnmath.gradcheck(penalty, (x,))
+
+
 def test_grad_with_respect_to_several() -> None:
     fn = cnnmath.value_and_grad(lambda x, y, k=1.0: F.sum(x * y) * k, wrt=(1, 0))
     value, (dy, dx) = fn(np.array([1.0, 2.0]), np.array([3.0, 4.0]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .graph.autodiff import differentiate
-from .graph.ir import Graph, Node, Op, Spec, Tensor, apply, tracing
+from .graph.ir import Graph, Node, Op, Spec, Tensor, apply, as_tensor, current_graph, tracing
 from .graph.variable import logical
 from .planner import eager
 from .planner.plan import Plan
@@ -169,8 +169,13 @@ def value_and_grad(fn: Callable[..., Any], wrt: Any = 0) -> Callable[..., tuple[
                         f"value_and_grad: argument {i} expects an array, got {type(args[i]).__name__}"
                     )
             args = tuple(np.asarray(a) if isinstance(a, float) else a for a in args)
+            if current_graph() is not None:  # within a function that is being traced
+                args = tuple(as_tensor(a) if i in positions else a for i, a in enumerate(args))
+                return build(args, kwargs)  # type: ignore[no-any-return]
             return eager.call(lambda *a, **k: build(a, k), args, kwargs, None, cache)  # type: ignore[no-any-return]
         named = list(module.named_parameters())
+        if current_graph() is not None:
+            return build(args, kwargs)  # type: ignore[no-any-return]
         key = tuple([p.trainable for _, p in named])
         value, grads = eager.call(lambda *a, **k: build(a, k), args, kwargs, key, cache)
         return value, Gradients(grads, named)
