@@ -18,6 +18,7 @@ from cnnmath.bench.networks import NETWORKS, UNTUNED, flops, initial_state, netw
 from cnnmath.bench.ops import OPS
 from cnnmath.bench.overheads import overhead_session
 from cnnmath.bench.race import Runner, Team, WrongAnswer, installed, race
+from cnnmath.bench.session import Unavailable
 from cnnmath.cli import main as cli
 
 
@@ -410,13 +411,29 @@ def test_untuned_networks(capsys, tmp_path):
 
 def test_scaling(capsys, tmp_path):
     rows, _, _ = run_case(
-        capsys, tmp_path, "scaling", "--axes", "threads", "channels", "--thread-counts", "2", "--channels", "3",
-        "--libraries", "cnnmath", "numpy", "--plot", str(tmp_path), *BRIEF,
+        capsys, tmp_path, "scaling", "--axes", "batch", "channels", "--batch", "1",
+        "--channels", "3", "--libraries", "cnnmath", "numpy", "--plot", str(tmp_path), *BRIEF,
     )  # fmt: skip
-    points = [(row["axis"], row["threads"], row["channels"]) for row in rows[::2]]
-    assert points == [("threads", 2, 32), ("channels", 1, 3)]
-    assert rows[2]["GFLOP/s"] * rows[2]["ms"] / (rows[0]["GFLOP/s"] * rows[0]["ms"]) < 0.05  # the work
+    points = [(row["axis"], row["threads"], row["batch"], row["channels"], row["size"]) for row in rows[::2]]
+    assert points == [("batch", 1, 1, 32, 32), ("channels", 1, 32, 3, 32)]
+    for row in rows:
+        work = flops(f"plain-{row['channels']}-{row['size']}")[1] * row["batch"]
+        assert row["GFLOP/s"] * row["ms"] == pytest.approx(work / 1e6)
     assert (tmp_path / "scaling.png").stat().st_size > 1000
+
+
+def test_a_compiler_that_fails(monkeypatch):
+    torch = pytest.importorskip("torch")
+
+    def compiled(model):
+        def run(x):
+            raise RuntimeError("\nno compiler here\nand more")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.raises(Unavailable, match=r"^torch.compile needs g\+\+ and failed: no compiler here$"):
+        network_session("torch-compiled", "lenet5", "train", 2, torch.get_num_threads(), 1)
 
 
 def test_memory(capsys, tmp_path):

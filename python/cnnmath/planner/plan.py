@@ -103,19 +103,12 @@ class Plan:
         scratch = max((s.scratch_bytes for s in self._segments if not callable(s)), default=0)
         return int(self.arena_bytes + scratch * _core.get_num_threads())
 
-    def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
+    def __call__(self, *inputs: np.ndarray, seconds: list[float] | None = None) -> list[np.ndarray]:
         """Runs on physical-order-independent arrays; gives fresh arrays, one for each output of the graph.
 
-        Arrays must have the shapes and dtypes of `graph.inputs`; any strides will do.
+        Arrays must have the shapes and dtypes of `graph.inputs`; any strides will do. Where a list `seconds` is given,
+        it gets those that each kernel call took.
         """
-        return self._run(inputs, None)
-
-    def timed(self, *inputs: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
-        """Runs, and gives the outputs and the seconds that each kernel call took."""
-        seconds: list[float] = []
-        return self._run(inputs, seconds), seconds
-
-    def _run(self, inputs: Sequence[np.ndarray], seconds: list[float] | None) -> list[np.ndarray]:
         for tensor, test in self.graph.checks:
             test(inputs[tensor.index])
         slots = self._fixed.copy()
