@@ -95,6 +95,15 @@ def test_sizes_of_networks(side: int, inputs: int, outputs: int, rng: np.random.
         ((3, 16, 33, 32), (32, 16, 3, 3), {"padding": 1, "stride": 2}),
         ((2, 20, 47, 70), (5, 20, 9, 11), {"padding": (7, 3, 2, 1), "stride": (4, 5), "dilation": (3, 1)}),
         ((2, 70, 64, 64), (5, 70, 32, 32), {"padding": 8, "stride": 16}),
+        (
+            (5, 286, 19, 19),
+            (4, 286, 3, 3),
+            {"padding": 1},
+        ),  # few outputs: the gradient of the weights by channels
+        ((9, 57, 19, 17), (5, 57, 3, 3), {"padding": (2, 0, 1, 3), "stride": (2, 1), "dilation": (1, 2)}),
+        ((40, 15, 21, 20), (13, 15, 4, 4), {"padding": 1}),
+        ((3, 130, 17, 15), (7, 130, 3, 3), {"padding": 1, "stride": 2, "dilation": (1, 3)}),
+        ((2, 37, 30, 31), (12, 37, 1, 5), {"padding": (0, 1, 2, 0)}),
     ],
 )
 def test_every_way_to_cut_the_work(x: Any, w: Any, args: Any, rng: np.random.Generator) -> None:

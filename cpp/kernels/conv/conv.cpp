@@ -20,7 +20,8 @@ template <class T>
 ConvPart grad_weight(const ConvShape& s) {
   if (depthwise(s)) return depthwise_grad_weight_part<T>();
   if (winograd_grad_weight_pays<T>(s)) return winograd_grad_weight_part<T>();
-  return split_grad_weight_pays<T>(s) ? split_grad_weight_part<T>() : grad_weight_part<T>();
+  if (split_grad_weight_pays<T>(s)) return split_grad_weight_part<T>();
+  return few_grad_weight_pays<T>(s) ? few_grad_weight_part<T>() : grad_weight_part<T>();
 }
 
 // A kernel whose part depends on the shape.

@@ -9,6 +9,7 @@
 // the pixels that it finds inside the map. Of a single channel, a row of pixels is a row of A: all taps of the kernel make
 // one tile.
 #include "kernels/conv/parts.h"
+#include "kernels/conv/weight_rows.h"
 #include "kernels/tile/pack.h"
 #include "kernels/tile/tile.h"
 #include "simd/whole.h"
@@ -88,8 +89,7 @@ WeightPlan<T> plan_weight(const ConvShape& s) {
   f.block_rows = min_of(max_of(kBlockBytes / max_of(row_bytes, 1), 1), max_of(ceil_div(f.rows, f.chunks), 1));
   if (f.merged && s.ow) {
     f.copy_columns = (s.ow - 1) * s.sw + s.kw;
-    const int64_t images = (f.block_rows + s.oh - 2) / max_of(s.oh, 1) + 1;
-    f.copy_rows = f.block_rows * s.sh + images * ((s.kh - 1) * s.dh + 1);
+    f.copy_rows = most_copied_rows(s, f.block_rows);
   }
   return f;
 }
@@ -129,36 +129,6 @@ int64_t weight_scratch(const int64_t* p) {
   const WeightPlan<T> f = plan_weight<T>(s);
   return lists_bytes(f) + dy_bytes(s, f) +
          f.copy_rows * f.copy_columns * f.cg * static_cast<int64_t>(sizeof(T));
-}
-
-// The padded source rows of rows [from, to) of y, image after image; `at` receives where each row of y
-// starts.
-template <class T>
-void copy_x(const ConvShape& s, const WeightPlan<T>& f, const T* x, int64_t channel, int64_t from, int64_t to,
-            T* out, int64_t* at) {
-  const int64_t columns = f.copy_columns, cg = f.cg;
-  const int64_t begin = min_of(s.pl, columns), end = max_of(min_of(s.w + s.pl, columns), begin);
-  T* const start = out;
-  for (int64_t row = from; row < to;) {
-    const int64_t image = row / s.oh, first = row % s.oh, last = min_of(first + to - row, s.oh);
-    for (int64_t p = first; p < last; ++p)
-      at[row - from + p - first] = (out - start) + (p - first) * s.sh * columns * cg;
-    for (int64_t r = first * s.sh - s.pt; r <= (last - 1) * s.sh - s.pt + (s.kh - 1) * s.dh;
-         ++r, out += columns * cg) {
-      if (r < 0 || r >= s.h) {
-        zero_run(out, columns * cg);
-        continue;
-      }
-      const T* source = x + ((image * s.h + r) * s.w - s.pl) * s.c + channel;
-      zero_run(out, begin * cg);
-      if (cg == s.c)
-        copy_run(out + begin * cg, source + begin * s.c, (end - begin) * cg);
-      else
-        for (int64_t q = begin; q < end; ++q) copy_run(out + q * cg, source + q * s.c, cg);
-      zero_run(out + end * cg, (columns - end) * cg);
-    }
-    row += last - first;
-  }
 }
 
 template <class T>
@@ -233,7 +203,7 @@ void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, i
     }
     const T* a = x + unit.group * f.cg;
     if (f.merged) {
-      copy_x(s, f, x, unit.group * f.cg, r0, r1, x_copy, at);
+      copy_rows(s, f.copy_columns, f.cg, x, unit.group * f.cg, r0, r1, x_copy, at);
       a = x_copy;
     }
     if (f.single) {
@@ -243,12 +213,7 @@ void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, i
     for (int64_t i = unit.v0; i < unit.v1; ++i) {
       for (int64_t j = unit.u0; j < unit.u1; ++j) {
         int64_t blocks = 0, lo = 0, hi = s.ow;
-        if (!f.merged) {
-          // Columns of y whose tap j falls inside: 0 <= q * sw - pl + j * dw < w.
-          const int64_t shift = s.pl - j * s.dw;
-          lo = shift > 0 ? min_of(ceil_div(shift, s.sw), s.ow) : 0;
-          hi = s.w + shift > 0 ? min_of(ceil_div(s.w + shift, s.sw), s.ow) : 0;
-        }
+        if (!f.merged) columns_inside(s, j, lo, hi);
         for (int64_t r = r0; r < r1 && lo < hi; ++r) {
           if (f.merged) {
             a_offset[blocks] = at[r - r0] + i * s.dh * f.copy_columns * f.cg;

@@ -40,6 +40,12 @@ bool scatter_pays(const ConvShape& s);
 template <class T>
 ConvPart scatter_part();
 
+// The gradient of the weights for few outputs (few_grad_weight.cpp), and whether it pays.
+template <class T>
+bool few_grad_weight_pays(const ConvShape& s);
+template <class T>
+ConvPart few_grad_weight_part();
+
 // The gradient of the weights by Winograd (winograd_grad_weight.cpp) and on a matrix unit (split_grad_weight.cpp), and whether
 // they pay: never in float64, or where there is no such unit.
 template <class T>

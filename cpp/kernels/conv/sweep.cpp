@@ -11,7 +11,6 @@ constexpr int64_t kTaskPixels = 96;                       // eight tiles of the 
 constexpr int64_t kTaskSource = 384 << 10;                // bytes of source that should stay in L2
 constexpr int64_t kWholeDepth = 1024;                     // a longer sum is cut, so that a panel of weights
 constexpr int64_t kCutDepth = 512;                        // stays near while all pixels pass over it
-constexpr int64_t kSpare = 16;                            // repeated pointers for the last tile
 
 bool inside(const Axis& a, int64_t size) {
   return a.taps == 0 || a.outs == 0 || (a.source_begin(0) >= 0 && a.source_end(a.outs) <= size);
@@ -99,6 +98,65 @@ void plan_sweep(Sweep<T>& s) {
   s.task_panels = ceil_div(s.panels.count, s.panel_blocks);
 }
 
+template <class T>
+int64_t pixels_scratch(const Sweep<T>& s) {
+  const int64_t pointers = 2 * (s.pixels() + kSparePixels) * static_cast<int64_t>(sizeof(void*));
+  const int64_t offsets = 2 * s.v.taps * s.u.taps * static_cast<int64_t>(sizeof(int64_t));
+  const int64_t source = s.copies ? s.images * s.source_rows * s.source_columns * s.ic : 0;
+  return round_up(pointers, 64) + round_up(offsets, 64) + source * static_cast<int64_t>(sizeof(T));
+}
+
+template <class T>
+Pixels<T> find_pixels(const Sweep<T>& s, const T* x, T* y, void* scratch, int64_t task) {
+  int64_t rest = task / s.panel_blocks;
+  Pixels<T> f{};
+  f.group = rest % s.groups;
+  rest /= s.groups;
+  const int64_t row0 = rest % s.row_blocks * s.rows, row1 = min_of(row0 + s.rows, s.v.outs);
+  const int64_t image0 = rest / s.row_blocks * s.images, image1 = min_of(image0 + s.images, s.n);
+
+  char* memory = static_cast<char*>(scratch);
+  const T** a = f.source = reinterpret_cast<const T**>(memory);
+  T** c = f.out = reinterpret_cast<T**>(memory) + s.pixels() + kSparePixels;
+  memory += round_up(2 * (s.pixels() + kSparePixels) * static_cast<int64_t>(sizeof(void*)), 64);
+  f.a_offset = reinterpret_cast<int64_t*>(memory);
+  f.b_offset = f.a_offset + s.v.taps * s.u.taps;
+  memory += round_up(2 * s.v.taps * s.u.taps * static_cast<int64_t>(sizeof(int64_t)), 64);
+  T* source = reinterpret_cast<T*>(memory);
+
+  f.pixel_step = s.copies ? s.ic : s.c;
+  f.row_step = f.pixel_step * (s.copies ? s.source_columns : s.w);
+  const int64_t out_channels = s.groups * s.oc;
+  int64_t pixels = 0;
+  for (int64_t image = image0; image < image1; ++image) {
+    const T* base = x + image * s.h * s.w * s.c;
+    if (s.copies) {
+      T* copy = source + (image - image0) * s.source_rows * f.row_step;
+      if (s.v.taps) copy_source(s, base, f.group * s.ic, s.v.source_begin(row0), s.v.source_end(row1), copy);
+      base = copy;
+    } else {
+      base += s.v.source_begin(row0) * f.row_step + s.u.source_begin(0) * f.pixel_step;
+    }
+    for (int64_t t = row0; t < row1; ++t) {
+      const T* from = base + (t - row0) * s.v.source_step * f.row_step;
+      T* to =
+          y +
+          ((image * s.out_h + s.v.out_begin + t * s.v.out_step) * s.out_w + s.u.out_begin) * out_channels +
+          f.group * s.oc;
+      for (int64_t q = 0; q < s.u.outs; ++q, ++pixels) {
+        a[pixels] = from + q * s.u.source_step * f.pixel_step;
+        c[pixels] = to + q * s.u.out_step * out_channels;
+      }
+    }
+  }
+  f.count = pixels;
+  for (int64_t i = 0; pixels && i < kSparePixels; ++i) {
+    a[pixels + i] = a[pixels - 1];
+    c[pixels + i] = c[pixels - 1];
+  }
+  return f;
+}
+
 namespace {
 
 constexpr int64_t kPackRows = 64;
@@ -132,63 +190,16 @@ void direct_pack(const Sweep<T>& s, const WeightsAt<T>& w, void* packed, int64_t
 }
 
 template <class T>
-int64_t direct_scratch(const Sweep<T>& s) {
-  const int64_t pointers = 2 * (s.pixels() + kSpare) * static_cast<int64_t>(sizeof(void*));
-  const int64_t offsets = 2 * s.v.taps * s.u.taps * static_cast<int64_t>(sizeof(int64_t));
-  const int64_t source = s.copies ? s.images * s.source_rows * s.source_columns * s.ic : 0;
-  return round_up(pointers, 64) + round_up(offsets, 64) + source * static_cast<int64_t>(sizeof(T));
-}
-
-template <class T>
 void direct_run(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, const void* packed, const T* bias,
                 int64_t relu, T* y, void* scratch, int64_t task) {
   const int64_t panel_block = task % s.panel_blocks;
-  int64_t rest = task / s.panel_blocks;
-  const int64_t group = rest % s.groups;
-  rest /= s.groups;
-  const int64_t row0 = rest % s.row_blocks * s.rows, row1 = min_of(row0 + s.rows, s.v.outs);
-  const int64_t image0 = rest / s.row_blocks * s.images, image1 = min_of(image0 + s.images, s.n);
-
-  char* memory = static_cast<char*>(scratch);
-  const T** a = reinterpret_cast<const T**>(memory);
-  T** c = reinterpret_cast<T**>(memory) + s.pixels() + kSpare;
-  memory += round_up(2 * (s.pixels() + kSpare) * static_cast<int64_t>(sizeof(void*)), 64);
-  int64_t* a_offset = reinterpret_cast<int64_t*>(memory);
-  int64_t* b_offset = a_offset + s.v.taps * s.u.taps;
-  memory += round_up(2 * s.v.taps * s.u.taps * static_cast<int64_t>(sizeof(int64_t)), 64);
-  T* source = reinterpret_cast<T*>(memory);
-
-  // Source, and a pointer to the first tap of every pixel.
-  const int64_t pixel_step = s.copies ? s.ic : s.c;
-  const int64_t row_step = pixel_step * (s.copies ? s.source_columns : s.w);
-  const int64_t out_channels = s.groups * s.oc;
-  int64_t pixels = 0;
-  for (int64_t image = image0; image < image1; ++image) {
-    const T* base = x + image * s.h * s.w * s.c;
-    if (s.copies) {
-      T* copy = source + (image - image0) * s.source_rows * row_step;
-      if (s.v.taps) copy_source(s, base, group * s.ic, s.v.source_begin(row0), s.v.source_end(row1), copy);
-      base = copy;
-    } else {
-      base += s.v.source_begin(row0) * row_step + s.u.source_begin(0) * pixel_step;
-    }
-    for (int64_t t = row0; t < row1; ++t) {
-      const T* from = base + (t - row0) * s.v.source_step * row_step;
-      T* to =
-          y +
-          ((image * s.out_h + s.v.out_begin + t * s.v.out_step) * s.out_w + s.u.out_begin) * out_channels +
-          group * s.oc;
-      for (int64_t q = 0; q < s.u.outs; ++q, ++pixels) {
-        a[pixels] = from + q * s.u.source_step * pixel_step;
-        c[pixels] = to + q * s.u.out_step * out_channels;
-      }
-    }
-  }
-  if (!pixels) return;
-  for (int64_t i = 0; i < kSpare; ++i) {
-    a[pixels + i] = a[pixels - 1];
-    c[pixels + i] = c[pixels - 1];
-  }
+  const Pixels<T> pixels = find_pixels(s, x, y, scratch, task);
+  if (!pixels.count) return;
+  const T* const* a = pixels.source;
+  T* const* c = pixels.out;
+  const int64_t group = pixels.group;
+  int64_t *a_offset = pixels.a_offset, *b_offset = pixels.b_offset;
+  const int64_t row_step = pixels.row_step, pixel_step = pixels.pixel_step;
 
   // Taps next to each other in memory are one run.
   const bool merged = s.u.taps == 1 || (s.u.offset_step == 1 && pixel_step == s.ic);
@@ -223,7 +234,7 @@ void direct_run(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, const void
     };
     if (s.depth <= kWholeDepth) {
       last();
-      run_rows(a, c, pixels, deal, call);
+      run_rows(a, c, pixels.count, deal, call);
     } else if (run <= kCutDepth) {
       const int64_t together = kCutDepth / run;
       for (int64_t b = 0; b < blocks; b += together) {
@@ -231,7 +242,7 @@ void direct_run(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, const void
         call.a_offset = a_offset + b;
         call.b_offset = b_offset + b;
         if (b + together >= blocks) last();
-        run_rows(a, c, pixels, deal, call);
+        run_rows(a, c, pixels.count, deal, call);
         call.accumulate = 1;
       }
     } else {
@@ -244,7 +255,7 @@ void direct_run(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, const void
           call.b_offset = &b_at;
           call.depth = min_of(piece, run - k);
           if (b == blocks - 1 && k + piece >= run) last();
-          run_rows(a, c, pixels, deal, call);
+          run_rows(a, c, pixels.count, deal, call);
           call.accumulate = 1;
         }
       }
@@ -257,7 +268,7 @@ void direct_run(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, const void
 template <class T>
 SweepWay<T> direct_way() {
   return {direct_pack_tasks<T>, direct_packed_bytes<T>, direct_pack<T>,
-          direct_tasks<T>,      direct_scratch<T>,      direct_run<T>};
+          direct_tasks<T>,      pixels_scratch<T>,      direct_run<T>};
 }
 
 float sweep_number(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t, int64_t q,
@@ -279,6 +290,10 @@ float sweep_number(const Sweep<float>& s, const WeightsAt<float>& w, const float
 
 template void plan_sweep<float>(Sweep<float>&);
 template void plan_sweep<double>(Sweep<double>&);
+template int64_t pixels_scratch<float>(const Sweep<float>&);
+template int64_t pixels_scratch<double>(const Sweep<double>&);
+template Pixels<float> find_pixels<float>(const Sweep<float>&, const float*, float*, void*, int64_t);
+template Pixels<double> find_pixels<double>(const Sweep<double>&, const double*, double*, void*, int64_t);
 template SweepWay<float> direct_way<float>();
 template SweepWay<double> direct_way<double>();
 

@@ -86,6 +86,21 @@ struct SweepWay {
 template <class T>
 void plan_sweep(Sweep<T>& s);
 
+// The pixels of a task of the plain cut (Sweep::tasks), in its scratch. With `copies` the source is copied there, padded.
+constexpr int64_t kSparePixels = 16;  // repeated pointers behind the last ones
+template <class T>
+struct Pixels {
+  int64_t group, count;
+  const T** source;              // of each pixel, its first tap
+  T** out;                       // of each pixel, its first output
+  int64_t row_step, pixel_step;  // of the source
+  int64_t *a_offset, *b_offset;  // room for a number for each tap
+};
+template <class T>
+int64_t pixels_scratch(const Sweep<T>& s);
+template <class T>
+Pixels<T> find_pixels(const Sweep<T>& s, const T* x, T* y, void* scratch, int64_t task);
+
 // The plain way, which takes every sweep: register tiles over pixels and outputs. Without packed weights it reads w in place,
 // which takes k_step >= the outputs of a panel, o_step = 1, and whole vectors of outputs.
 template <class T>
