@@ -24,9 +24,9 @@ using Params = std::vector<int64_t>;
 
 // The pointer of a bound slot: an array's data, an arena, or None.
 void* pointer_of(const py::handle& slot) {
+  if (py::detail::npy_api::get().PyArray_Check_(slot.ptr())) return py::detail::array_proxy(slot.ptr())->data;
   if (slot.is_none()) return nullptr;
   if (py::isinstance<Arena>(slot)) return slot.cast<Arena&>().data();
-  if (py::detail::npy_api::get().PyArray_Check_(slot.ptr())) return py::detail::array_proxy(slot.ptr())->data;
   throw py::type_error("a slot is bound to an ndarray, an Arena or None, got " +
                        std::string(py::str(py::type::handle_of(slot))));
 }

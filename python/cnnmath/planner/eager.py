@@ -28,7 +28,7 @@ class Entry(NamedTuple):
     depends: tuple[tuple[Any, Hashable], ...]
 
     def valid(self) -> bool:
-        return all(thing.plan_key() == key for thing, key in self.depends)
+        return not self.depends or all(thing.plan_key() == key for thing, key in self.depends)
 
 
 class PlanCache:
@@ -45,12 +45,19 @@ class PlanCache:
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], Entry]) -> Entry:
+    def find(self, key: Hashable) -> Entry | None:
+        """The plan for this key, if there is one that holds. Raises TypeError where the key has no hash."""
         with self._lock:
             for entry in self._entries.get(key, ()):
                 if entry.valid():
                     self._entries.move_to_end(key)
                     return entry
+        return None
+
+    def get(self, key: Hashable, make: Callable[[], Entry]) -> Entry:
+        found = self.find(key)
+        if found is not None:
+            return found
         made = make()
         with self._lock:
             states = self._entries.setdefault(key, [])
@@ -79,7 +86,7 @@ class PlanCache:
 
 plans = PlanCache()
 
-_TRACEABLE = (np.float32, np.float64, np.int64, np.int32, np.uint8, np.bool_)
+_TRACEABLE = {np.dtype(t) for t in (np.float32, np.float64, np.int64, np.int32, np.uint8, np.bool_)}
 
 
 def layout_of(array: np.ndarray) -> tuple[int, ...]:
@@ -87,9 +94,8 @@ def layout_of(array: np.ndarray) -> tuple[int, ...]:
 
     A row-major rank-4 array is bound as it is and brought to channels-last by the program.
     """
-    if array.ndim == 4 and array.flags.c_contiguous:
-        return (0, 1, 2, 3)
-    return default_order(array.ndim)
+    rank = array.ndim
+    return (0, 1, 2, 3) if rank == 4 and array.flags.c_contiguous else default_order(rank)
 
 
 class WrongArray(TypeError):
@@ -99,12 +105,13 @@ class WrongArray(TypeError):
 def describe(value: Any) -> Hashable:
     """What a plan depends on of an argument. Raises TypeError where it cannot be told."""
     if isinstance(value, np.ndarray):
-        if value.dtype.type not in _TRACEABLE or not value.dtype.isnative:
+        dtype = value.dtype
+        if dtype not in _TRACEABLE:
             raise WrongArray(
                 f"expected an array of float32 or float64 (or int64 for indices), got dtype {value.dtype}; "
                 "cast it with .astype"
             )
-        return ("array", value.shape, value.dtype.char, layout_of(value))
+        return ("array", value.shape, dtype.char, layout_of(value))
     if isinstance(value, Variable):
         return ("variable", id(value), value.shape, value.dtype.char)
     if isinstance(value, (list, tuple)):
@@ -123,6 +130,9 @@ class Arguments:
     def collect(self, value: Any) -> Any:
         """Notes the arrays in `value`; lists of them too. What gives an array (NumPy's floating scalars, tensors of
         other libraries) is one: as a constant of the plan it would go stale. NumPy's integers are sizes and dims."""
+        if type(value) is np.ndarray:  # first, as most are
+            self.arrays.append(value)
+            return value
         if isinstance(value, np.integer):
             return int(value)
         if isinstance(value, (list, tuple)):
@@ -200,9 +210,11 @@ def find(
 ) -> tuple[Entry, list[np.ndarray]]:
     """The plan of `fn` for these arguments, and the arrays to run it on."""
     arguments = Arguments()
-    args = tuple(arguments.collect(a) for a in args)
-    kwargs = {k: arguments.collect(v) for k, v in kwargs.items()}
-    whole = (key, tuple(map(describe, args)), tuple((k, describe(v)) for k, v in kwargs.items()))
+    # Lists: this runs at each call, and generators are slower.
+    args = tuple([arguments.collect(a) for a in args])
+    kwargs = {k: arguments.collect(v) for k, v in kwargs.items()} if kwargs else kwargs
+    described = tuple([(k, describe(v)) for k, v in kwargs.items()]) if kwargs else ()
+    whole = (key, tuple([describe(a) for a in args]), described)
 
     def make() -> Entry:
         graph, form = trace(fn, args, kwargs)
@@ -210,10 +222,10 @@ def find(
         return Entry(Plan(graph), form, depends)
 
     try:
-        hash(whole)
-    except TypeError:
+        found = cache.find(whole)
+    except TypeError:  # what has no hash is planned anew
         return make(), arguments.arrays
-    return cache.get(whole, make), arguments.arrays
+    return found if found is not None else cache.get(whole, make), arguments.arrays
 
 
 def function(body: F) -> F:

@@ -46,6 +46,16 @@ def _only_reader(t: Tensor, node: Node, readers: dict[Tensor, list[Node]]) -> bo
     return readers.get(t) == [node]
 
 
+def move_once(graph: Graph) -> None:
+    """What is brought from one order of memory to another, and on to a third, goes there at once."""
+    written = {t for node in graph.nodes for t in node.op.writes(node)}
+    for node in graph.nodes:
+        if node.op.name == "relayout":
+            before = node.inputs[0].node if node.inputs[0] is not None else None
+            if before is not None and before.op.name == "relayout" and before.inputs[0] not in written:
+                node.inputs = before.inputs
+
+
 def fuse_shortcut(graph: Graph) -> None:
     """y = f(x) + shortcut, in one op."""
     readers = _consumers(graph)
@@ -194,6 +204,7 @@ def fuse_max_pool(graph: Graph) -> None:
 
 def fuse(graph: Graph) -> None:
     """All fusions, in place."""
+    move_once(graph)
     fuse_shortcut(graph)
     fuse_relu(graph)
     mask_before_spreading(graph)

@@ -36,8 +36,9 @@ class _ArenaPool:
     def give(self, arena: Any) -> None:
         with self._lock:
             self._idle.append(arena)
-            self._idle.sort(key=lambda a: a.nbytes)
-            del self._idle[:-4]
+            if len(self._idle) > 1:
+                self._idle.sort(key=lambda a: a.nbytes)
+                del self._idle[:-4]
 
 
 _arenas = _ArenaPool()
@@ -85,13 +86,15 @@ class Plan:
             self._variable_slots.append((slot_of[t], variable, t))
         for t, array in graph.constants.items():
             self._fixed[slot_of[t]] = array
-        self._input_slots = [slot_of[t] for t in graph.inputs]
+        self._input_slots = [(slot_of[t], t) for t in graph.inputs]
         # An output that is an input, a variable, a constant or an earlier output under another name is a copy of it.
-        self._output_slots: list[tuple[int, Tensor, bool]] = []
+        # Where it is not, it lies in an array of its own, of this shape.
+        self._output_slots: list[tuple[int, Tensor, list[int] | None]] = []
         made = {t for node in graph.nodes for t in node.outputs}
         for t in graph.outputs:
             first = all(t is not other for _, other, _ in self._output_slots)
-            self._output_slots.append((slot_of[t], t, t in made and first))
+            shape = [t.shape[d] for d in t.order] if t in made and first else None
+            self._output_slots.append((slot_of[t], t, shape))
 
     @property
     def held_bytes(self) -> int:
@@ -112,32 +115,33 @@ class Plan:
         for tensor, test in self.graph.checks:
             test(inputs[tensor.index])
         slots = self._fixed.copy()
-        cells = slots[CELLS] = self._cell_template.copy()
         written_back: list[tuple[np.ndarray, np.ndarray, Tensor]] = []
-        for slot, t, array in zip(self._input_slots, self.graph.inputs, inputs):
-            bound = physical(array, t.order)
-            if t in self._written:
+        for (slot, t), array in zip(self._input_slots, inputs):
+            slots[slot] = bound = physical(array, t.order)
+            if self._written and t in self._written:
                 if not array.flags.writeable:
                     raise ValueError(f"{t.name}: expected a writeable array, got a read-only one")
                 if not np.shares_memory(bound, array):
                     written_back.append((array, bound, t))
-            slots[slot] = bound
         for slot, variable, t in self._variable_slots:
             if variable.shape != t.shape or variable.dtype != t.dtype:
                 raise RuntimeError(
                     f"{t!r} has become {variable.dtype}{list(variable.shape)} since this was traced: trace it again"
                 )
             slots[slot] = variable.physical
-        results = []
-        for slot, t, fresh in self._output_slots:
-            if fresh:
-                slots[slot] = np.empty([t.shape[d] for d in t.order], t.dtype)
-            results.append(slots[slot])
-        if self.random:
-            with keyed(current_generator().next_key()):
+        for slot, t, shape in self._output_slots:
+            if shape is not None:
+                slots[slot] = np.empty(shape, t.dtype)
+        if self._varying:
+            cells = self._cell_template.copy()
+            if self.random:
+                with keyed(current_generator().next_key()):
+                    self._read_cells(cells)
+            else:
                 self._read_cells(cells)
+            slots[CELLS] = cells
         else:
-            self._read_cells(cells)
+            slots[CELLS] = self._cell_template
 
         arena = _arenas.take(self.arena_bytes)
         slots[ARENA] = arena
@@ -159,8 +163,8 @@ class Plan:
         for finish in self.graph.after_run:
             finish()
         return [
-            logical(result if fresh else result.copy(), t.order)
-            for result, (_, t, fresh) in zip(results, self._output_slots)
+            logical(slots[slot] if shape is not None else slots[slot].copy(), t.order)
+            for slot, t, shape in self._output_slots
         ]
 
     def _read_cells(self, cells: np.ndarray) -> None:
