@@ -314,6 +314,20 @@ def test_work_of_random_layers():
         )
 
 
+def test_cliffs_leave_out_a_layer_that_ends_the_peer(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(cliffs, "MOST_FLOP", 1e6)
+
+    def ending(runners, team, *rest):
+        monkeypatch.undo()
+        return team["torch-channels_last"].ask(load="os:_exit", arguments={"status": 3})
+
+    monkeypatch.setattr(cliffs, "race", ending)
+    rows, _, printed = run_case(capsys, tmp_path, "cliffs", "--count", "2", *BRIEF)
+    assert [row["layer"] for row in rows] == [1]
+    assert "layer 0 is left out: torch-channels_last: the process ended" in printed.err
+
+
 def test_cliffs(capsys, tmp_path, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.setattr(cliffs, "MOST_FLOP", 1e6)

@@ -12,13 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from .layers import FACTORY
-from .race import Runner, Team, add_arguments, installed, progress, race
+from .race import Ended, Runner, Team, add_arguments, installed, progress, race
 from .report import Row, report
 
 MOST_FLOP, MOST_BYTES = 4e9, 30e6  # of a forward pass; of x or y: larger arrays get fresh pages at each step
@@ -87,7 +89,11 @@ def measure(
     told = {key: spec[key] for key in ("module", "arguments", "input")}
     workload = {"spec": told, "backward": True, "threads": team.threads, "work": spec["flop"]}
     runners = [Runner(library, FACTORY, {"library": library, **workload}) for library in libraries]
-    rows = race(runners, team, rounds, seconds, TOLERANCE, PAUSE)
+    try:
+        rows = race(runners, team, rounds, seconds, TOLERANCE, PAUSE)
+    except Ended as error:
+        team.forget(error.label)
+        raise
     return {row["library"]: row for row in rows}
 
 
@@ -120,7 +126,13 @@ def main(arguments: list[str]) -> None:
         numbers = range(options.first, options.first + options.count)
         for number in progress(numbers, "cliffs"):
             spec = layer(options.seed, number)
-            found = measure(spec, libraries, team, options.rounds, options.seconds)
+            try:
+                found = measure(spec, libraries, team, options.rounds, options.seconds)
+            except Ended as error:  # PyTorch has ended with a corrupted heap, and another time went on
+                if error.label.startswith("cnnmath"):
+                    raise
+                tqdm.write(f"layer {number} is left out: {error}", file=sys.stderr)
+                continue
             rows.append(
                 {"seed": options.seed, "layer": number, **described(spec), **result(found, libraries)}
             )

@@ -40,6 +40,14 @@ class WrongAnswer(ValueError):
     """A library computed something else than the others: its time means nothing."""
 
 
+class Ended(OSError):
+    """The process of a library has ended by itself."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(f"{label}: the process ended; its error stands above")
+        self.label = label
+
+
 class Worker:
     """A process that does the work of one library (see worker.py)."""
 
@@ -62,7 +70,7 @@ class Worker:
         print(json.dumps(command), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
-            raise OSError(f"{self.label}: the process ended; its error stands above")
+            raise Ended(self.label)
         reply: dict[str, Any] = json.loads(line)
         return reply
 
@@ -81,6 +89,10 @@ class Team:
         if label not in self.workers:
             self.workers[label] = Worker(label, self.threads)
         return self.workers[label]
+
+    def forget(self, label: str) -> None:
+        """Of one that has ended: the next work starts it anew."""
+        self.workers.pop(label).stop()
 
     def __enter__(self) -> Team:
         return self
