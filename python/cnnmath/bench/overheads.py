@@ -142,4 +142,8 @@ def draw(rows: list[Row]) -> Any:
     from .plots import bars
 
     calls = [row for row in rows if row["case"] != "import"]
-    return bars(("case",), "us", "Smallest calls: microseconds")(calls)
+    figure = bars(("case",), "us", "Smallest calls: microseconds")(calls)
+    (axes,) = figure.axes
+    axes.set_xscale("log")
+    axes.set_xlim(0.5 * min(row["us"] for row in calls), 2 * max(row["us"] for row in calls))
+    return figure

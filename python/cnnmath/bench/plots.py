@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .report import Draw, Row
+from .report import Draw, Row, text
 
 HEIGHT = 0.16  # of a bar, in inches
 
@@ -28,8 +28,8 @@ def bars(keys: tuple[str, ...], value: str, title: str, origin: float = 0) -> Dr
             axes.barh(places, lengths, 0.9, left=origin, label=library, color=f"C{i}")
             for place, row in zip(places, own):
                 at = (max(row[value], origin), place)
-                text = f"{row[value]:,.3g}"
-                axes.annotate(text, at, (3, 0), textcoords="offset points", va="center", fontsize=7)
+                shown = text(float(row[value]))
+                axes.annotate(shown, at, (3, 0), textcoords="offset points", va="center", fontsize=7)
         centre = (len(libraries) - 1) / 2
         axes.set_yticks([step * j + centre for j in range(len(workloads))], workloads)
         axes.set_ylim(step * len(workloads) - 1, -1)
@@ -55,7 +55,8 @@ def advantage(rows: list[Row], keys: tuple[str, ...], title: str) -> Any:
     )
     (axes,) = figure.axes
     axes.set_xscale("log")
-    axes.set_xlim(min(0.5, *(row["time / first"] / 1.5 for row in rows)), 2 * axes.get_xlim()[1])
+    ratios = [row["time / first"] for row in rows]
+    axes.set_xlim(min(0.7, 0.8 * min(ratios)), max(1.4, 1.3 * max(ratios)))  # room for the numbers
     ticker = matplotlib("ticker")
     axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(ticker.NullLocator())

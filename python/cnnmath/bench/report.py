@@ -37,7 +37,7 @@ def _cpu_name() -> str:
 def table(rows: list[Row]) -> str:
     """Columns in the order of their first appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [columns, *([_text(row.get(column, "")) for column in columns] for row in rows)]
+    cells = [columns, *([text(row.get(column, "")) for column in columns] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     numeric = [all(isinstance(row.get(c, 0), int | float) for row in rows) for c in columns]
     return "\n".join(
@@ -49,7 +49,7 @@ def table(rows: list[Row]) -> str:
     )
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     if value != 0 and abs(value) < 1e-3:
