@@ -62,6 +62,20 @@ def check_exactly(x: Array, w: Array, b: Array | None, args: dict[str, Any]) -> 
         np.testing.assert_array_equal(mine, other)
 
 
+# Few channels a group, where all groups lie side by side in the lanes.
+GROUPED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 38, 23, 45), (38, 2, 1, 1), {"groups": 19}),
+    ((3, 24, 70, 61), (24, 2, 3, 3), {"padding": 1, "groups": 12}),  # several blocks of rows
+    ((2, 8, 11, 300), (12, 2, 3, 2), {"padding": (1, 0, 2, 3), "groups": 4}),  # and of columns
+    ((9, 18, 17, 33), (24, 3, 3, 4), {"padding": (0, 2, 1, 3), "stride": (2, 3), "groups": 6}),
+    ((2, 32, 31, 40), (16, 4, 3, 5), {"padding": 2, "stride": 2, "dilation": (2, 3), "groups": 8}),
+    ((2, 32, 21, 20), (32, 2, 1, 1), {"stride": (2, 3), "groups": 16}),
+    ((70, 12, 9, 9), (24, 2, 3, 3), {"groups": 6}),  # a batch in chunks
+    ((3, 64, 20, 21), (8, 8, 3, 3), {"padding": 1, "groups": 8}),  # inputs of a vector in many vectors
+    ((1, 320, 5, 6), (400, 4, 3, 3), {"padding": 1, "groups": 80}),  # tasks by outputs
+]
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @given(case=convolutions(), with_bias=st.booleans(), seed=st.integers(0, 2**32 - 1))
 def test_whole_numbers(dtype: Any, case: Any, with_bias: bool, seed: int) -> None:
@@ -89,6 +103,7 @@ def test_sizes_of_networks(side: int, inputs: int, outputs: int, rng: np.random.
         ((8, 40, 30, 30), (40, 1, 3, 3), {"padding": 1, "groups": 40}),
         ((8, 40, 30, 30), (40, 10, 3, 3), {"padding": 1, "groups": 4}),
         ((3, 5, 8, 9), (10, 1, 3, 5), {"padding": 1, "groups": 5}),  # two outputs of each channel
+        *GROUPED,
         ((9, 1, 28, 28), (6, 1, 5, 5), {"padding": 2}),
         ((9, 1, 28, 20), (40, 1, 3, 4), {"stride": (2, 1), "dilation": (3, 1)}),
         ((9, 6, 14, 14), (16, 6, 5, 5), {}),  # few channels, whose gradient is summed window by window
@@ -161,6 +176,14 @@ def sweep() -> None:
             v = rng.integers(-3, 4, out.shape).astype(dtype)
             for mine, other in zip(pullback(v), reference.conv2d_backward(v, x, w, **args), strict=True):
                 np.testing.assert_array_equal(mine, other)
+    for c, o, g, s in ((8, 8, 4, 1), (38, 38, 19, 2), (12, 36, 12, 1), (24, 8, 8, 2), (18, 24, 6, 3)):
+        x, w = (rng.integers(-3, 4, n).astype(np.float32) for n in ((3, c, 19, 23), (o, c // g, 3, 2)))
+        args = {"stride": s, "padding": (1, 0, 2, 1), "groups": g}
+        out, pullback = cnnmath.vjp(partial(F.conv2d, **args), x, w)
+        np.testing.assert_array_equal(out, reference.conv2d(x, w, **args))
+        v = rng.integers(-3, 4, out.shape).astype(np.float32)
+        for mine, other in zip(pullback(v), reference.conv2d_backward(v, x, w, **args), strict=False):
+            np.testing.assert_array_equal(mine, other)
     for c, o, g, s in ((2, 3, 1, 1), (2, 3, 1, 2), (4, 6, 2, 1), (5, 5, 5, 2)):
         arrays = (
             rng.standard_normal((2, c, 5, 6)),
@@ -181,6 +204,8 @@ def test_every_instruction_set(isa: str, run_on: Callable[[str, str], str]) -> N
         ((5, 3, 40, 40), (6, 3, 5, 5), {"stride": 2}),
         ((2, 192, 7, 7), (192, 192, 3, 3), {"padding": 1}),
         ((6, 24, 30, 30), (24, 1, 3, 3), {"padding": 1, "groups": 24}),
+        ((6, 24, 30, 30), (36, 2, 3, 3), {"padding": 1, "groups": 12}),
+        *GROUPED,
     ],
 )
 def test_threads(x: Any, w: Any, args: Any, threads: Callable[[int], None], rng: np.random.Generator) -> None:
@@ -254,6 +279,32 @@ def test_nan_stays_where_it_is_seen() -> None:
     seen = np.zeros((6, 6), bool)
     seen[:2, :2] = True
     np.testing.assert_array_equal(np.isnan(y), np.broadcast_to(seen, y.shape))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("shape", "weight", "args"), GROUPED)
+def test_groups_see_nothing_of_each_other(
+    shape: Any, weight: Any, args: Any, value: float, dtype: Any
+) -> None:
+    rng, groups = np.random.default_rng(0), args["groups"]
+    x, w = rng.standard_normal(shape).astype(dtype), rng.standard_normal(weight).astype(dtype)
+    y, pullback = cnnmath.vjp(lambda x, w: F.conv2d(x, w, **args), x, w)
+    v = rng.standard_normal(y.shape).astype(dtype)
+    plain = (y, *pullback(v))
+    group = groups // 2
+    inputs, outputs = (slice(n // groups * group, n // groups * (group + 1)) for n in (x.shape[1], len(w)))
+    x[:, inputs] = w[outputs] = v[:, outputs] = value
+    y, pullback = cnnmath.vjp(lambda x, w: F.conv2d(x, w, **args), x, w)
+    for got, before, axis in zip((y, *pullback(v)), plain, (1, 1, 0), strict=True):
+        assert got is not None and before is not None
+        mine, others = (
+            np.split(np.moveaxis(got, axis, 0), groups),
+            np.split(np.moveaxis(before, axis, 0), groups),
+        )
+        assert not np.isfinite(mine.pop(group)).all()
+        del others[group]
+        np.testing.assert_array_equal(mine, others)
 
 
 X, W = (2, 4, 6, 8), (6, 4, 3, 3)

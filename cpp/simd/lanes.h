@@ -87,6 +87,27 @@ template <class T> static CNNMATH_INLINE Vec<T> odds(Vec<T> a, Vec<T> b) {
   else return {__builtin_shufflevector(a.r, b.r, 1, 3)};
 }
 
+// Lane k is lane i[k] of a, 0 <= i[k] < lanes.
+template <class T> static CNNMATH_INLINE Vec<T> permute(Vec<T> a, Int<T> i) {
+#if defined(__AVX512F__)
+  using R = typename Vec<T>::Reg;
+  if constexpr (sizeof(T) == 4) return {(R)_mm512_maskz_permutexvar_ps(0xffff, (__m512i)i.r, (__m512)a.r)};
+  else return {(R)_mm512_maskz_permutexvar_pd(0xff, (__m512i)i.r, (__m512d)a.r)};
+#elif defined(__AVX2__)
+  using R = typename Vec<T>::Reg;
+  if constexpr (sizeof(T) == 4) return {(R)_mm256_permutevar8x32_ps((__m256)a.r, (__m256i)i.r)};
+  else {
+    // as pairs of floats
+    const Int<T> pairs = (i << 1) + (i << 33) + set1_int<T>(int64_t{1} << 32);
+    return {(R)_mm256_permutevar8x32_ps((__m256)a.r, (__m256i)pairs.r)};
+  }
+#else
+  Vec<T> r;
+  for (int k = 0; k < Vec<T>::lanes; ++k) r.r[k] = a.r[i.r[k]];
+  return r;
+#endif
+}
+
 // The square of `lanes` vectors, rows against columns.
 template <class T> static CNNMATH_INLINE void transpose(Vec<T> (&r)[Vec<T>::lanes]) {
   constexpr int L = Vec<T>::lanes;

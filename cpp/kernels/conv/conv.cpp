@@ -19,6 +19,7 @@ ConvPart grad_input(const ConvShape& s) {
 template <class T>
 ConvPart grad_weight(const ConvShape& s) {
   if (depthwise(s)) return depthwise_grad_weight_part<T>();
+  if (grouped_grad_weight_pays<T>(s)) return grouped_grad_weight_part<T>();
   if (winograd_grad_weight_pays<T>(s)) return winograd_grad_weight_part<T>();
   if (split_grad_weight_pays<T>(s)) return split_grad_weight_part<T>();
   return few_grad_weight_pays<T>(s) ? few_grad_weight_part<T>() : grad_weight_part<T>();

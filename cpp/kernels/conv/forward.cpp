@@ -1,6 +1,7 @@
 // conv2d and conv2d_grad_input as sweeps, in the way that suits the shape: phase 0 packs the weights (unless they can be read in
 // place), phase 1 sweeps.
 #include "kernels/conv/dots.h"
+#include "kernels/conv/grouped.h"
 #include "kernels/conv/parts.h"
 #include "kernels/conv/planar.h"
 #include "kernels/conv/split_sweep.h"
@@ -13,6 +14,7 @@ namespace {
 
 template <class T>
 SweepWay<T> way_of(const Sweep<T>& s) {
+  if (grouped_pays(s, 0)) return grouped_way<T>();
   if (winograd_pays(s)) return winograd_way<T>();
   if (dots_pays(s)) return dots_way<T>();
   if (split_pays(s)) return split_way<T>();

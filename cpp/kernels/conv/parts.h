@@ -57,6 +57,12 @@ bool split_grad_weight_pays(const ConvShape& s);
 template <class T>
 ConvPart split_grad_weight_part();
 
+// In groups of few channels (grouped_grad_weight.cpp).
+template <class T>
+bool grouped_grad_weight_pays(const ConvShape& s);
+template <class T>
+ConvPart grouped_grad_weight_part();
+
 template <class T>
 ConvPart forward_part();
 template <class T>
