@@ -68,48 +68,6 @@ int64_t workspace(const int64_t* p) {
   return round_up(s.kh * s.oc * plan<T>(s).panels.padded() * static_cast<int64_t>(sizeof(T)), 64);
 }
 
-// Scratch of a task.
-template <class T>
-struct Room {
-  const T** a;  // pixels of dy
-  T** c;        // their windows in sums
-  int64_t *a_offset, *b_offset;
-  T* sums;  // [image][row][f.row]
-};
-
-template <class T>
-int64_t list_bytes(const ConvShape& s, const Plan<T>& f) {
-  return round_up(8 * (2 * (f.pixels() + kSpare) + 2 * s.kh), 64);
-}
-
-template <class T>
-Room<T> lay_out(const ConvShape& s, const Plan<T>& f, void* memory) {
-  Room<T> room;
-  room.a = static_cast<const T**>(memory);
-  room.c = static_cast<T**>(memory) + f.pixels() + kSpare;
-  room.a_offset = static_cast<int64_t*>(memory) + 2 * (f.pixels() + kSpare);
-  room.b_offset = room.a_offset + s.kh;
-  room.sums = reinterpret_cast<T*>(static_cast<char*>(memory) + list_bytes(s, f));
-  return room;
-}
-
-template <class T>
-int64_t scratch(const int64_t* p) {
-  const ConvShape& s = conv_shape(p);
-  const Plan<T> f = plan<T>(s);
-  return list_bytes(s, f) + f.pixels() * f.row * static_cast<int64_t>(sizeof(T));
-}
-
-template <class T>
-void pack(const ConvShape& s, const Plan<T>& f, const T* w, T* packed, int64_t i) {
-  const T* from = w + i * s.kw * s.c * s.oc;
-  for (int64_t j = 0; j < f.panels.count; ++j) {
-    const int64_t width = int64_t{f.panels.vectors(j)} * Vec<T>::lanes;
-    pack_panel(packed + s.oc * (s.kh * f.panels.begin(j) + i * width), width, from + f.panels.begin(j) * s.oc,
-               int64_t{1}, s.oc, s.oc, f.panels.columns(j));
-  }
-}
-
 // The rows i of the windows that meet row h of dx: first, first + step, ...; the row of dy that the first one comes from.
 struct Meeting {
   int64_t first, count, row;
@@ -131,6 +89,50 @@ Meeting meeting(const ConvShape& s, int64_t step, int64_t h) {
   return m;
 }
 
+// Scratch of a task.
+template <class T>
+struct Room {
+  const T** a;  // pixels of dy
+  T** c;        // their windows in sums
+  int64_t *a_offset, *b_offset;
+  Meeting* meetings;  // of each row
+  T* sums;            // [image][row][f.row]
+};
+
+template <class T>
+int64_t list_bytes(const ConvShape& s, const Plan<T>& f) {
+  return round_up(8 * (2 * (f.pixels() + kSpare) + 2 * s.kh + 3 * f.rows), 64);
+}
+
+template <class T>
+Room<T> lay_out(const ConvShape& s, const Plan<T>& f, void* memory) {
+  Room<T> room;
+  room.a = static_cast<const T**>(memory);
+  room.c = static_cast<T**>(memory) + f.pixels() + kSpare;
+  room.a_offset = static_cast<int64_t*>(memory) + 2 * (f.pixels() + kSpare);
+  room.b_offset = room.a_offset + s.kh;
+  room.meetings = reinterpret_cast<Meeting*>(room.b_offset + s.kh);
+  room.sums = reinterpret_cast<T*>(static_cast<char*>(memory) + list_bytes(s, f));
+  return room;
+}
+
+template <class T>
+int64_t scratch(const int64_t* p) {
+  const ConvShape& s = conv_shape(p);
+  const Plan<T> f = plan<T>(s);
+  return list_bytes(s, f) + f.pixels() * f.row * static_cast<int64_t>(sizeof(T));
+}
+
+template <class T>
+void pack(const ConvShape& s, const Plan<T>& f, const T* w, T* packed, int64_t i) {
+  const T* from = w + i * s.kw * s.c * s.oc;
+  for (int64_t j = 0; j < f.panels.count; ++j) {
+    const int64_t width = int64_t{f.panels.vectors(j)} * Vec<T>::lanes;
+    pack_panel(packed + s.oc * (s.kh * f.panels.begin(j) + i * width), width, from + f.panels.begin(j) * s.oc,
+               int64_t{1}, s.oc, s.oc, f.panels.columns(j));
+  }
+}
+
 // The windows of the rows [h0, h1) of dx of some images. Rows that meet the same rows of the window are summed together.
 template <class T>
 void add_rows(const ConvShape& s, const Plan<T>& f, const T* dy, const T* packed, int64_t images, int64_t h0,
@@ -138,23 +140,19 @@ void add_rows(const ConvShape& s, const Plan<T>& f, const T* dy, const T* packed
   int64_t step = 1;  // i * dh has the same rest by sh every so often
   while (step * s.dh % s.sh != 0) ++step;
   const int64_t row_step = s.ow * s.oc;
+  for (int64_t h = h0; h < h1; ++h) room.meetings[h - h0] = meeting(s, step, h);
   for (int64_t h = h0; h < h1; ++h) {
-    const Meeting m = meeting(s, step, h);
-    const auto same = [&](int64_t other) {
-      const Meeting n = meeting(s, step, other);
-      return n.first == m.first && n.count == m.count;
-    };
-    bool done = m.count == 0;
-    for (int64_t before = h0; before < h && !done; ++before) done = same(before);
-    if (done) continue;
+    const Meeting m = room.meetings[h - h0];
+    if (m.count == 0) continue;
     int64_t pixels = 0;
     for (int64_t row = h; row < h1; ++row) {
-      if (!same(row)) continue;
-      const int64_t from = meeting(s, step, row).row;
+      Meeting& other = room.meetings[row - h0];
+      if (other.first != m.first || other.count != m.count) continue;
       for (int64_t image = 0; image < images; ++image, ++pixels) {
-        room.a[pixels] = dy + (image * s.oh + from) * row_step;
+        room.a[pixels] = dy + (image * s.oh + other.row) * row_step;
         room.c[pixels] = dx + (image * (h1 - h0) + row - h0) * f.row;
       }
+      other.count = 0;  // done
     }
     for (int64_t k = 0; k < kSpare; ++k) {
       room.a[pixels + k] = room.a[pixels - 1];
