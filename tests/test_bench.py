@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import cnnmath.reference as ref
-from cnnmath import nn
+from cnnmath import data, nn
 from cnnmath.bench import cliffs, numpy_cnn
 from cnnmath.bench.__main__ import BRIEF as BRIEF_CASE
 from cnnmath.bench.__main__ import main as bench_main
@@ -257,6 +257,34 @@ def test_profile(capsys, tmp_path):
         assert row["of triad"] == pytest.approx(row["GB/s"] / summary[0]["triad GB/s"])
     assert {row["pass"] for row in rows if row["mode"] == "infer"} == {"forward"}
     assert (tmp_path / "profile.png").stat().st_size > 1000
+
+
+def test_learning(capsys, tmp_path, monkeypatch):
+    """PyTorch and this package take the same steps from the same weights on the same batches."""
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    y = np.arange(96) % 10
+    x = normal(96, 1, 28, 28) + 3 * rng.normal(size=(10, 1, 28, 28)).astype(np.float32)[y]
+    monkeypatch.setattr(data, "mnist", lambda: ((x, y), (x[:48], y[:48])))
+    rows, _, printed = run_case(
+        capsys,
+        tmp_path,
+        "learning",
+        "--epochs",
+        "4",
+        "--batch",
+        "16",
+        "--threads",
+        "1",
+        "--plot",
+        str(tmp_path),
+    )
+    assert [row["library"] for row in rows] == ["cnnmath", "torch"]
+    ours, theirs = (row["losses"] for row in rows)
+    assert len(ours) == 24 and ours[-1] < 0.5 * ours[0]
+    np.testing.assert_allclose(ours[:6], theirs[:6], rtol=1e-3)
+    assert "largest difference of the first 5 losses" in printed.out
+    assert (tmp_path / "learning.png").stat().st_size > 1000
 
 
 LAYER_SPECS = {

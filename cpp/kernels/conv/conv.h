@@ -18,7 +18,7 @@
 //                        channels, horizontal stride 1, no groups
 //   conv2d_max_pool_grad_weight  args "x dy code dw"        dw, from the gradient dy of such maxima: each counts where it was taken;
 //                        dilation 1, stride 1, no groups
-// `relu` is read by conv2d alone. `direct` is 1 where sums must not be taken by Winograd's filtering. Outputs are
+// `relu` is read by conv2d and conv2d_max_pool. `direct` is 1 where sums must not be taken by Winograd's filtering. Outputs are
 // overwritten, and alias no input.
 #pragma once
 #include <cstdint>

@@ -105,18 +105,9 @@ void sum_chunk(const ConvShape& s, const Plan<T>& f, int64_t row0, int64_t row1,
     }
     for (int64_t i = 0; i < s.kh; ++i) {
       for (int64_t j = 0; j < f.taps_u; ++j) {
-        int64_t blocks = 0, lo = 0, hi = s.ow;
-        if (!f.merged) columns_inside(s, j, lo, hi);
-        for (int64_t r = r0; r < r1 && lo < hi; ++r) {
-          if (f.merged) {
-            x_offset[blocks] = at[r - r0] + i * s.dh * f.columns * s.c;
-          } else {
-            const int64_t row = r % s.oh * s.sh - s.pt + i * s.dh;
-            if (row < 0 || row >= s.h) continue;
-            x_offset[blocks] = ((r / s.oh * s.h + row) * s.w + lo * s.sw - s.pl + j * s.dw) * s.c;
-          }
-          dy_offset[blocks++] = (r * s.ow + lo) * s.oc;
-        }
+        int64_t lo, hi;
+        const int64_t blocks = tap_blocks(s, r0, r1, i, j, f.merged ? at : nullptr, f.columns * s.c, s.oc,
+                                          x_offset, dy_offset, lo, hi);
         T* out = dw + (i * f.taps_u + j) * s.oc * f.panels.padded();
         for (int64_t n = 0; n < f.panels.count; ++n) {
           const int nv = f.panels.vectors(n);
@@ -136,7 +127,7 @@ void sum_chunk(const ConvShape& s, const Plan<T>& f, int64_t row0, int64_t row1,
                                  0};
           for (int64_t o = 0; o < s.oc;) {
             const Tile<T>& tile = deal.next(s.oc - o);
-            const T* a = dy + o;
+            const T* a = dy + r0 * s.ow * s.oc + o;
             T* c[kTallestTile];
             for (int k = 0; k < tile.m; ++k) c[k] = out + (o + k) * f.panels.padded();
             tile.run(&a, c, call);

@@ -212,18 +212,9 @@ void sum_unit(const ConvShape& s, const WeightPlan<T>& f, const Unit<T>& unit, i
     }
     for (int64_t i = unit.v0; i < unit.v1; ++i) {
       for (int64_t j = unit.u0; j < unit.u1; ++j) {
-        int64_t blocks = 0, lo = 0, hi = s.ow;
-        if (!f.merged) columns_inside(s, j, lo, hi);
-        for (int64_t r = r0; r < r1 && lo < hi; ++r) {
-          if (f.merged) {
-            a_offset[blocks] = at[r - r0] + i * s.dh * f.copy_columns * f.cg;
-          } else {
-            const int64_t row = r % s.oh * s.sh - s.pt + i * s.dh;
-            if (row < 0 || row >= s.h) continue;
-            a_offset[blocks] = ((r / s.oh * s.h + row) * s.w + lo * s.sw - s.pl + j * s.dw) * s.c;
-          }
-          b_offset[blocks++] = ((r - r0) * s.ow + lo) * f.dy_width;
-        }
+        int64_t lo, hi;
+        const int64_t blocks = tap_blocks(s, r0, r1, i, j, f.merged ? at : nullptr, f.copy_columns * f.cg,
+                                          f.dy_width, a_offset, b_offset, lo, hi);
         T* out = dw + (i * s.kw + (f.merged ? 0 : j)) * f.cg * s.oc + unit.group * f.og;
         for (int64_t n = unit.panel0; n < unit.panel1; ++n) {
           const Deal<T>& deal = deals[n == unit.panel1 - 1];

@@ -18,7 +18,8 @@ namespace {
 
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 16;
 constexpr int64_t kTaskBytes = 192 << 10;  // of dx, that should stay in L2
-constexpr int64_t kTaskPixels = 8;         // of one column: a good tile
+constexpr int64_t kTaskPixels = 8;         // of one column: a good tile,
+constexpr int64_t kMostBytes = 8 << 20;    // unless that takes more of dx
 constexpr int64_t kManyResidues = 4;       // each would be a sweep of its own
 constexpr int64_t kSpare = 16;             // repeated pointers for the last tile
 
@@ -38,14 +39,17 @@ Plan<T> plan(const ConvShape& s) {
   f.row = ((s.ow - 1) * s.sw + s.kw) * s.c;
   const int64_t row_bytes = f.row * static_cast<int64_t>(sizeof(T));
   const int64_t row_flops = max_of(2 * s.oh * s.ow * s.oc * s.kh * f.panels.padded() / s.h, 1);
-  f.rows = max_of(min_of(kTaskFlops / row_flops, kTaskBytes / row_bytes), kTaskPixels * s.sh);
-  f.rows = min_of(f.rows, s.h);
+  f.rows = max_of(min_of(kTaskFlops / row_flops, kTaskBytes / row_bytes),
+                  min_of(kTaskPixels * s.sh, kMostBytes / row_bytes));
+  f.rows = min_of(max_of(f.rows, 1), s.h);
   f.row_blocks = ceil_div(s.h, f.rows);
   f.rows = ceil_div(s.h, f.row_blocks);
   f.images = 1;
   if (f.row_blocks == 1) {
     f.images = min_of(kTaskFlops / (row_flops * s.h), kTaskBytes / (row_bytes * s.h));
-    f.images = min_of(max_of(f.images, ceil_div(kTaskPixels, max_of(s.oh, 1))), s.n);
+    f.images =
+        max_of(f.images, min_of(ceil_div(kTaskPixels, max_of(s.oh, 1)), kMostBytes / (row_bytes * s.h)));
+    f.images = min_of(max_of(f.images, 1), s.n);
   }
   f.image_blocks = ceil_div(s.n, f.images);
   f.images = ceil_div(s.n, f.image_blocks);

@@ -13,6 +13,28 @@ static inline void columns_inside(const ConvShape& s, int64_t j, int64_t& lo, in
   hi = s.w + shift > 0 ? min_of(ceil_div(s.w + shift, s.sw), s.ow) : 0;
 }
 
+// The blocks of a sum over the rows [r0, r1) of y for tap (i, j), in x and in dy from row r0 on, whose pixels lie dy_pixel apart: their
+// number, and in lo and hi the columns of y that they go over. With `at` (where the rows of a padded copy of x start, of `copy_row`
+// numbers each) all taps of a row are taken together, and j is 0.
+static inline int64_t tap_blocks(const ConvShape& s, int64_t r0, int64_t r1, int64_t i, int64_t j,
+                                 const int64_t* at, int64_t copy_row, int64_t dy_pixel, int64_t* x_offset,
+                                 int64_t* dy_offset, int64_t& lo, int64_t& hi) {
+  lo = 0, hi = s.ow;
+  if (!at) columns_inside(s, j, lo, hi);
+  int64_t blocks = 0;
+  for (int64_t r = r0; r < r1 && lo < hi; ++r) {
+    if (at) {
+      x_offset[blocks] = at[r - r0] + i * s.dh * copy_row;
+    } else {
+      const int64_t row = r % s.oh * s.sh - s.pt + i * s.dh;
+      if (row < 0 || row >= s.h) continue;
+      x_offset[blocks] = ((r / s.oh * s.h + row) * s.w + lo * s.sw - s.pl + j * s.dw) * s.c;
+    }
+    dy_offset[blocks++] = ((r - r0) * s.ow + lo) * dy_pixel;
+  }
+  return blocks;
+}
+
 // Rows that `copy_rows` writes for `rows` rows of y, at most.
 static inline int64_t most_copied_rows(const ConvShape& s, int64_t rows) {
   const int64_t images = (rows + s.oh - 2) / max_of(s.oh, 1) + 1;

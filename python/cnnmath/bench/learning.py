@@ -91,7 +91,12 @@ def curve(make: Callable[[], Any], args: argparse.Namespace, train: Any, test: A
             lr = LR * 0.5 * (1 + np.cos(np.pi * len(losses) / steps))
             losses.append(learner.step(np.ascontiguousarray(x[rows]), y[rows], float(lr)))
     seconds = time.perf_counter() - start
-    row: Row = {"library": type(learner).__name__.lower(), "steps": steps, "seconds": seconds}
+    row: Row = {
+        "library": type(learner).__name__.lower(),
+        "steps": steps,
+        "seconds": seconds,
+        "losses": losses,
+    }
     row |= {f"loss {i + 1}": round(losses[i], 7) for i in range(FIRST_STEPS)}
     row |= {
         "last 100": round(float(np.mean(losses[-100:])), 5),
@@ -114,5 +119,25 @@ def main(arguments: list[str]) -> None:
     makers = [lambda: Cnnmath(args.network, args.threads), lambda: Torch(args.network, args.threads)]
     rows = [curve(make, args, train, test) for make in makers]
     worst = max(abs(rows[0][f"loss {i + 1}"] - rows[1][f"loss {i + 1}"]) for i in range(FIRST_STEPS))
-    report("learning", rows, args.threads, args.json)
+    shown = [{key: value for key, value in row.items() if key != "losses"} for row in rows]
+    report("learning", rows, args.threads, args, pictures={"learning": draw}, shown=shown)
     print(f"largest difference of the first {FIRST_STEPS} losses: {worst:.2g}")
+
+
+def draw(rows: list[Row]) -> Any:
+    """The losses of both, each the mean over a hundredth of the steps."""
+    from ..viz.canvas import new_figure
+
+    figure = new_figure(6, 4)
+    panel = figure.add_subplot()
+    width = max(1, rows[0]["steps"] // 100)
+    for row in rows:
+        parts = [row["losses"][at : at + width] for at in range(0, row["steps"], width)]
+        ends = [min(at + width, row["steps"]) for at in range(0, row["steps"], width)]
+        panel.plot(ends, [np.mean(part) for part in parts], label=row["library"])
+    panel.set_xlabel("step")
+    panel.set_ylabel("training loss")
+    panel.set_yscale("log")
+    panel.grid(alpha=0.3)
+    panel.legend()
+    return figure

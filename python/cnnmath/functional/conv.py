@@ -134,7 +134,10 @@ def _pools(geometry: Geometry, size: Sequence[int], pool: Any) -> bool:
 
 
 class _Conv2dMaxPool(Op):
-    """conv2d and a max-pool of 2 x 2 windows: the maxima and their places. Fusion makes it."""
+    """y[b, o, i, j] = max over k, l < 2 of conv2d(x, weight, bias)[b, o, 2i + k, 2j + l], codes 2k + l of the maxima.
+
+    Fusion makes it of conv2d (with its relu) and a max-pool behind it, whose outputs these are, to the bit.
+    """
 
     name = "conv2d_max_pool"
 
@@ -161,7 +164,10 @@ class _Conv2dMaxPool(Op):
 
 
 class _MaxPoolGradWeight(Op):
-    """The gradient of conv2d_max_pool's weights, from that of the maxima, dy, and their places. Fusion makes it."""
+    """dL/dweight[o, c, m, n]: the sum of dy[b, o, i, j] x[b, c, 2i + k + m, 2j + l + n] over b, i, j (codes: 2k + l).
+
+    Fusion makes it of conv2d_grad_weight and the gradient of the max-pool before it, dy being that of the maxima.
+    """
 
     name = "conv2d_max_pool_grad_weight"
 
