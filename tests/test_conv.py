@@ -119,6 +119,10 @@ def test_sizes_of_networks(side: int, inputs: int, outputs: int, rng: np.random.
         ((40, 15, 21, 20), (13, 15, 4, 4), {"padding": 1}),
         ((3, 130, 17, 15), (7, 130, 3, 3), {"padding": 1, "stride": 2, "dilation": (1, 3)}),
         ((2, 37, 30, 31), (12, 37, 1, 5), {"padding": (0, 1, 2, 0)}),
+        ((3, 2, 20, 53), (1, 2, 1, 1), {}),  # few channels on either side, pixels in the lanes
+        ((3, 4, 21, 50), (3, 4, 3, 3), {"padding": 1}),
+        ((2, 1, 19, 65), (2, 1, 2, 3), {"padding": (2, 1, 0, 1), "dilation": (2, 1)}),
+        ((2, 3, 17, 33), (4, 3, 1, 1), {"padding": 2}),
     ],
 )
 def test_every_way_to_cut_the_work(x: Any, w: Any, args: Any, rng: np.random.Generator) -> None:

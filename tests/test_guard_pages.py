@@ -143,6 +143,9 @@ def test_products_end_at_guard_pages(
         (1, 31, 48, 64, 1, 1, 0),
         (2, 33, 65, 48, 3, 2, 2),
         (2, 40, 6, 33, 5, 1, 0),
+        (2, 37, 2, 3, 1, 1, 0),
+        (2, 33, 3, 1, 3, 1, 1),
+        (1, 35, 4, 4, 3, 1, 0),
     ],
 )
 def test_convolutions_end_at_guard_pages(

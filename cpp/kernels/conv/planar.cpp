@@ -1,5 +1,6 @@
 #include "kernels/conv/planar.h"
 
+#include "simd/interleave.h"
 #include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
@@ -45,6 +46,33 @@ PlanarPlan<T> plan(const Sweep<T>& s, int64_t together = 1) {
   return f;
 }
 
+// n pixels of R channels as planes, whole vectors of each: zeros behind the last pixel.
+template <class T, int R>
+void split_pixels(const T* from, int64_t n, T* to, int64_t plane) {
+  constexpr int L = Vec<T>::lanes;
+  for (int64_t q = 0; q < n; q += L) {
+    Vec<T> v[R];
+#pragma GCC unroll 4
+    for (int k = 0; k < R; ++k) v[k] = load_n(from + q * R + k * L, max_of((n - q) * R - k * L, 0));
+    pixels_to_planes(v);
+#pragma GCC unroll 4
+    for (int k = 0; k < R; ++k) store(to + k * plane + q, v[k]);
+  }
+}
+
+template <class T>
+void copy_pixels(const T* from, int64_t n, int64_t channels, T* to, int64_t plane) {
+  if constexpr (kMostInterleaved<T> >= 4) {
+    if (channels == 4) return split_pixels<T, 4>(from, n, to, plane);
+    if (channels == 3) return split_pixels<T, 3>(from, n, to, plane);
+  }
+  if constexpr (kMostInterleaved<T> >= 2) {
+    if (channels == 2) return split_pixels<T, 2>(from, n, to, plane);
+  }
+  for (int64_t q = 0; q < n; q += Vec<T>::lanes)
+    pack_transposed(to + q, plane, from + q * channels, channels, channels, n - q);
+}
+
 // Rows [from, to) of one image, as planes.
 template <class T>
 void copy_planes(const Sweep<T>& s, const PlanarPlan<T>& f, const T* image, int64_t from, int64_t to,
@@ -61,9 +89,8 @@ void copy_planes(const Sweep<T>& s, const PlanarPlan<T>& f, const T* image, int6
     if (s.c == 1) {
       copy_run(out + begin, row, end - begin);
     } else {
-      // Squares may spill zeros over the end of the row: what lies there is written later.
-      for (int64_t q = begin; q < end; q += Vec<T>::lanes)
-        pack_transposed(out + q, f.plane, row + (q - begin) * s.c, s.c, s.ic, end - q);
+      // The last vectors may spill zeros over the end of the row: what lies there is written later.
+      copy_pixels(row, end - begin, s.c, out + begin, f.plane);
     }
     for (int64_t k = 0; k < s.ic; ++k) zero_run(out + k * f.plane + end, f.row - end);
   }
@@ -170,14 +197,73 @@ struct PlanarTask {
   }
 };
 
+// What becomes of a vector of pixels' sums, [output][kMost][lane]: n of them go to y.
+template <class T>
+struct Ending {
+  const T* bias;
+  int64_t relu;
+  int64_t outputs;
+  int64_t step;  // of y, from pixel to pixel
+};
+
+template <class T>
+void put_pixels(const Ending<T>& ending, const T* sums, T* y, int64_t n) {
+  constexpr int L = Vec<T>::lanes;
+  const int64_t outputs = ending.outputs;
+  const Vec<T> shift = ending.bias ? load_n(ending.bias, outputs) : zero<T>();
+  Vec<T> square[L];
+#pragma GCC unroll 16
+  for (int i = 0; i < L; ++i) square[i] = i < outputs ? load(sums + i * kMost * L) : zero<T>();
+  transpose(square);
+#pragma GCC unroll 16
+  for (int i = 0; i < L; ++i) {
+    Vec<T> r = square[i] + shift;
+    if (ending.relu) r = max(zero<T>(), r);
+    if (i < n) store_n(y + i * ending.step, r, outputs);
+  }
+}
+
+// R outputs, pixels side by side.
+template <class T, int R>
+void put_few(const Ending<T>& ending, const T* sums, T* y, int64_t n) {
+  constexpr int L = Vec<T>::lanes;
+  Vec<T> v[R];
+#pragma GCC unroll 4
+  for (int i = 0; i < R; ++i) {
+    v[i] = load(sums + i * kMost * L) + (ending.bias ? set1(ending.bias[i]) : zero<T>());
+    if (ending.relu) v[i] = max(zero<T>(), v[i]);
+  }
+  planes_to_pixels(v);
+#pragma GCC unroll 4
+  for (int i = 0; i < R; ++i) store_n(y + i * L, v[i], min_of(max_of(n * R - i * L, 0), L));
+}
+
+template <class T>
+using Put = void (*)(const Ending<T>&, const T*, T*, int64_t);
+
+template <class T>
+Put<T> put_of(const Ending<T>& ending) {
+  if (ending.step != ending.outputs) return put_pixels<T>;
+  if (ending.outputs == 1) return put_few<T, 1>;
+  if constexpr (kMostInterleaved<T> >= 2) {
+    if (ending.outputs == 2) return put_few<T, 2>;
+  }
+  if constexpr (kMostInterleaved<T> >= 4) {
+    if (ending.outputs == 3) return put_few<T, 3>;
+    if (ending.outputs == 4) return put_few<T, 4>;
+  }
+  return put_pixels<T>;
+}
+
 template <class T>
 void planar_run(const Sweep<T>& s, const T* x, const WeightsAt<T>&, const void* packed, const T* bias,
                 int64_t relu, T* y, void* scratch, int64_t task) {
   constexpr int L = Vec<T>::lanes;
   const PlanarPlan<T> f = plan(s);
   const PlanarTask<T> work(s, f, packed, scratch, task);
+  const Ending<T> ending{bias, relu, s.oc, s.u.out_step * s.oc};
+  const Put<T> put = put_of(ending);
   T sums[kPlanarRows * kMost * L];
-  const Vec<T> shift = bias ? load_n(bias, s.oc) : zero<T>();
   for (int64_t image = work.image0; image < work.image1; ++image) {
     work.copy(x, image);
     for (int64_t t = work.row0; t < work.row1; ++t) {
@@ -185,18 +271,7 @@ void planar_run(const Sweep<T>& s, const T* x, const WeightsAt<T>&, const void* 
       for (int64_t q = 0; q < s.u.outs;) {
         const int nv = work.vectors(s.u.outs, q);
         work.stretch(t, q, nv, sums);
-        for (int v = 0; v < nv; ++v, q += L) {
-          Vec<T> square[L];
-#pragma GCC unroll 16
-          for (int i = 0; i < L; ++i) square[i] = i < s.oc ? load(sums + (i * kMost + v) * L) : zero<T>();
-          transpose(square);
-#pragma GCC unroll 16
-          for (int i = 0; i < L; ++i) {
-            Vec<T> r = square[i] + shift;
-            if (relu) r = max(zero<T>(), r);
-            if (q + i < s.u.outs) store_n(out + (q + i) * s.u.out_step * s.oc, r, s.oc);
-          }
-        }
+        for (int v = 0; v < nv; ++v, q += L) put(ending, sums + v * L, out + q * ending.step, s.u.outs - q);
       }
     }
   }
