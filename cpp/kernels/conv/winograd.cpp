@@ -13,6 +13,7 @@ constexpr int64_t kSourceBytes =
 constexpr int64_t kLeastTiles = 12, kMostTiles = 48;
 constexpr int64_t kTasks = 8;
 constexpr int64_t kMostWeights = 128 * 128;  // channels in times out for each tile of an image
+constexpr int64_t kAhead = 4;                // channels whose weights are fetched beforehand
 constexpr int64_t kSpare = 16;               // a row tile may reach beyond the last row
 
 // How the work is cut, from the shape alone.
@@ -21,9 +22,13 @@ struct Plan {
   int64_t tiles;          // of all images
   int64_t block, blocks;  // tiles of a task
   int64_t task_panels, panel_blocks;
+  bool packs_ahead;  // the weights, in a phase of its own; else a task does, whose panels no other one reads
   int64_t source_step;   // numbers from point to point of the transformed source
   int64_t product_step;  // and of the products
 };
+
+// Points that lie a multiple of 4 KiB apart would share their cache sets.
+int64_t weights_step(const Sweep<float>& s, int64_t width) { return s.ic * width + L; }
 
 Plan plan(const Sweep<float>& s) {
   Plan f{};
@@ -34,10 +39,11 @@ Plan plan(const Sweep<float>& s) {
   f.block = max_of(min_of(kSourceBytes / tile_bytes / kLeastTiles * kLeastTiles, kMostTiles), kLeastTiles);
   f.block = max_of(min_of(f.block, f.tiles), 1);
   f.blocks = ceil_div(f.tiles, f.block);
+  f.block = min_of(round_up(ceil_div(f.tiles, max_of(f.blocks, 1)), 4), f.block);
   f.panel_blocks = min_of(ceil_div(kTasks, max_of(f.blocks, 1)), s.panels.count);
   f.task_panels = ceil_div(s.panels.count, f.panel_blocks);
   f.panel_blocks = ceil_div(s.panels.count, f.task_panels);
-  // Points that lie a multiple of 4 KiB apart would share their cache sets.
+  f.packs_ahead = f.blocks > 1;
   f.source_step = f.block * s.ic + L;
   f.product_step = f.block * s.panels.width() + L;
   if (s.panels.vectors(s.panels.count - 1) > s.panels.wide)
@@ -48,6 +54,7 @@ Plan plan(const Sweep<float>& s) {
 struct Room {
   float* source;    // [point][tile][channel]
   float* products;  // [point][tile][column of the panel]
+  float* weights;   // [point][channel][column], of a panel
   float* zeros;     // the channels of a pixel outside the map
   const float** a;  // rows of the products
   float** c;
@@ -63,6 +70,9 @@ Room room_of(const Sweep<float>& s, const Plan& f, char* memory, int64_t* bytes)
   };
   room.source = reinterpret_cast<float*>(take(kWinogradPoints * f.source_step * 4));
   room.products = reinterpret_cast<float*>(take(kWinogradPoints * f.product_step * 4));
+  const int64_t widest = max_of(s.panels.width(), int64_t{s.panels.vectors(s.panels.count - 1)} * L);
+  room.weights =
+      reinterpret_cast<float*>(take(f.packs_ahead ? 0 : kWinogradPoints * weights_step(s, widest) * 4));
   room.zeros = reinterpret_cast<float*>(take(round_up(s.ic, L) * 4));
   room.a = reinterpret_cast<const float**>(take((f.block + kSpare) * static_cast<int64_t>(sizeof(void*))));
   room.c = reinterpret_cast<float**>(take((f.block + kSpare) * static_cast<int64_t>(sizeof(void*))));
@@ -77,26 +87,42 @@ void pack_square(const Sweep<float>& s, const WeightsAt<float>& w, int64_t k0, i
     return w.base + ((s.v.tap_begin + i * s.v.tap_step) * w.kernel_width + s.u.tap_begin + j * s.u.tap_step) *
                         w.tap_step;
   };
-  Vec<float> g[3][3], u[6][6];
   const auto transform = [](const Vec<float>(&in)[3], Vec<float>(&out)[6]) { winograd_weights(in, out); };
+  const auto put = [&](Vec<float>(&g)[3][3], int64_t k) __attribute__((always_inline)) {
+    Vec<float> u[6][6];
+    winograd_both<3, 6>(g, u, transform);
+#pragma GCC unroll 36
+    for (int p = 0; p < kWinogradPoints; ++p) store(to + p * point_step + k * k_step, u[p / 6][p % 6]);
+  };
+  Vec<float> g[3][3];
   if (w.o_step == 1) {
-    for (int64_t k = 0; k < depth; ++k, to += k_step) {
-      for (int i = 0; i < 3; ++i)
-        for (int j = 0; j < 3; ++j) g[i][j] = load_n(tap(i, j) + (k0 + k) * w.k_step + o0, outs);
-      winograd_both<3, 6>(g, u, transform);
-      for (int p = 0; p < kWinogradPoints; ++p) store(to + p * point_step, u[p / 6][p % 6]);
+    for (int64_t k = 0; k < depth; ++k) {
+#pragma GCC unroll 9
+      for (int i = 0; i < 9; ++i) {
+        const float* from = tap(i / 3, i % 3) + (k0 + k) * w.k_step + o0;
+        __builtin_prefetch(from + kAhead * w.k_step);
+        g[i / 3][i % 3] = outs >= L ? load(from) : load_n(from, outs);
+      }
+      put(g, k);
     }
     return;
   }
-  float turned[kWinogradPoints][L][L];
-  for (int64_t o = 0; o < outs; ++o) {
-    for (int i = 0; i < 3; ++i)
-      for (int j = 0; j < 3; ++j) g[i][j] = load_n(tap(i, j) + (o0 + o) * w.o_step + k0, depth);
-    winograd_both<3, 6>(g, u, transform);
-    for (int p = 0; p < kWinogradPoints; ++p) store(turned[p][o], u[p / 6][p % 6]);
+  float turned[9][L * L];
+  for (int i = 0; i < 9; ++i)
+    pack_transposed(turned[i], L, tap(i / 3, i % 3) + o0 * w.o_step + k0, w.o_step, depth, outs);
+  for (int64_t k = 0; k < depth; ++k) {
+#pragma GCC unroll 9
+    for (int i = 0; i < 9; ++i) g[i / 3][i % 3] = load(turned[i] + k * L);
+    put(g, k);
   }
-  for (int p = 0; p < kWinogradPoints; ++p)
-    pack_transposed(to + p * point_step, k_step, turned[p][0], L, depth, outs);
+}
+
+// A panel of weights, channels [k, k + L).
+void pack_panel_of(const Sweep<float>& s, const WeightsAt<float>& w, int64_t panel, int64_t k, float* to) {
+  const int64_t width = int64_t{s.panels.vectors(panel)} * L;
+  for (int64_t o = 0; o < width; o += L)
+    pack_square(s, w, k, min_of(s.ic - k, L), s.panels.begin(panel) + o,
+                min_of(s.panels.columns(panel) - o, L), to + k * width + o, weights_step(s, width), width);
 }
 
 // Where a tile lies.
@@ -165,11 +191,16 @@ int64_t winograd_tasks(const Sweep<float>& s) {
   return f.blocks * f.panel_blocks;
 }
 
-int64_t winograd_pack_tasks(const Sweep<float>& s) { return s.panels.count * ceil_div(s.ic, L); }
+int64_t winograd_pack_tasks(const Sweep<float>& s) {
+  return plan(s).packs_ahead ? s.panels.count * ceil_div(s.ic, L) : 0;
+}
 
-// [panel][point][channel][column]
+// Packed weights, [panel][point][channel][column]: where those of a panel begin.
+int64_t packed_begin(const Sweep<float>& s, int64_t panel) {
+  return kWinogradPoints * (s.ic * s.panels.begin(panel) + panel * L);
+}
 int64_t winograd_packed_bytes(const Sweep<float>& s) {
-  return kWinogradPoints * s.ic * s.panels.padded() * 4;
+  return plan(s).packs_ahead ? kWinogradPoints * (s.ic * s.panels.padded() + s.panels.count * L) * 4 : 0;
 }
 
 int64_t winograd_scratch(const Sweep<float>& s) {
@@ -180,12 +211,7 @@ int64_t winograd_scratch(const Sweep<float>& s) {
 
 void winograd_pack(const Sweep<float>& s, const WeightsAt<float>& w, void* packed, int64_t task) {
   const int64_t panel = task % s.panels.count, k = task / s.panels.count * L;
-  const int64_t width = int64_t{s.panels.vectors(panel)} * L;
-  float* to = static_cast<float*>(packed) + kWinogradPoints * s.ic * s.panels.begin(panel) + k * width;
-  for (int64_t o = 0; o < width; o += L) {
-    const int64_t outs = min_of(s.panels.columns(panel) - o, L);
-    pack_square(s, w, k, min_of(s.ic - k, L), s.panels.begin(panel) + o, outs, to + o, s.ic * width, width);
-  }
+  pack_panel_of(s, w, panel, k, static_cast<float*>(packed) + packed_begin(s, panel));
 }
 
 void winograd_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w, const void* packed,
@@ -207,12 +233,16 @@ void winograd_run(const Sweep<float>& s, const float* x, const WeightsAt<float>&
       room.a[t] = room.source + row * s.ic;
       room.c[t] = room.products + row * width;
     }
-    const float* weights = static_cast<const float*>(packed) + kWinogradPoints * s.ic * s.panels.begin(panel);
+    const float* weights = room.weights;
+    if (f.packs_ahead)
+      weights = static_cast<const float*>(packed) + packed_begin(s, panel);
+    else
+      for (int64_t k = 0; k < s.ic; k += L) pack_panel_of(s, w, panel, k, room.weights);
     const int64_t zero = 0;
     for (int64_t p = 0; p < kWinogradPoints; ++p) {
       const int64_t a_offset = p * f.source_step;
       const TileCall<float> call{
-          1,     &a_offset, &zero, s.ic, weights + p * s.ic * width, width, 0, p * f.product_step,
+          1,     &a_offset, &zero, s.ic, weights + p * weights_step(s, width), width, 0, p * f.product_step,
           width, nullptr,   0,     0};
       run_rows(room.a, room.c, tiles, deal, call);
     }

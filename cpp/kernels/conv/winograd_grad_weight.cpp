@@ -4,7 +4,9 @@
 //
 // 4 x 4 pixels of dy meet 6 x 6 of x. Each of the 36 numbers is a matrix product of its own, channels x tiles times tiles x outputs.
 // A task sums some tiles (a chunk) for some rows of the 6 x 6 and some outputs (a unit), whose sums stay in L2, block of tiles
-// after block; phase 1 adds the chunks in order and transforms back. Sums that are not finite are done number by number.
+// after block; phase 1 adds the chunks in order and transforms back. Where there are few tiles, what the sums weigh in memory
+// counts: then a task sums all tiles for a few channels and outputs, in scratch, and transforms back at once (sum_near). Sums
+// that are not finite are done number by number.
 #include "kernels/conv/parts.h"
 #include "kernels/conv/winograd.h"
 #include "kernels/conv/winograd_transforms.h"
@@ -20,6 +22,9 @@ constexpr int64_t kBlockBytes = 600 << 10;  // of a block of tiles, transformed
 constexpr int64_t kLeastTiles = 16, kMostTiles = 64;
 constexpr int64_t kChunkTiles = 512;  // repay the adding of a chunk
 constexpr int64_t kTasks = 32;        // as many as keep the threads of a small machine busy to the end
+constexpr int64_t kNearTiles = 64;    // so few count as few
+constexpr int64_t kNearIns = 64, kNearOuts = 32;
+constexpr int64_t kNearRows = 16;  // channels whose sums stay in L1
 
 // How the work is cut, from the shape alone.
 struct Plan {
@@ -30,6 +35,8 @@ struct Plan {
   int64_t block;            // tiles
   int64_t chunks;           // of the tiles
   int64_t x_step, dy_step;  // numbers from point to point of a block
+  bool near;                // one phase, tasks over channels x outputs
+  int64_t unit_ins;         // then: channels of a task
   int64_t units() const { return 6 / unit_rows * out_units; }
   int64_t partial(int64_t c) const { return kWinogradPoints * c * outs; }  // numbers of a chunk's sums
 };
@@ -41,6 +48,17 @@ Plan plan(const ConvShape& s) {
   f.tiles = s.n * f.rows * f.columns;
   f.outs = round_up(s.oc, L);
   f.unit_rows = 6;
+  f.near = f.tiles <= kNearTiles;
+  if (f.near) {
+    f.unit_ins = min_of(kNearIns, round_up(s.c, L));
+    f.unit_outs = min_of(kNearOuts, f.outs);
+    f.out_units = ceil_div(f.outs, f.unit_outs);
+    f.block = f.tiles;
+    f.chunks = 1;
+    f.x_step = f.tiles * f.unit_ins + L;
+    f.dy_step = f.tiles * f.unit_outs + L;
+    return f;
+  }
   while (f.unit_rows > 1 && f.unit_rows * 6 * s.c * f.outs * 4 > kUnitBytes)
     f.unit_rows = f.unit_rows == 6 ? 3 : f.unit_rows - 1;
   const int64_t row_bytes = f.unit_rows * 6 * s.c * 4;
@@ -59,7 +77,9 @@ struct Room {
   float* x;   // [point][tile][channel]
   float* dy;  // [point][tile][output]
   float* zeros;
+  float* sums;  // [point][channel][output] of sum_near
 };
+int64_t near_step(const Plan& f) { return kNearRows * f.unit_outs + L; }
 
 Room room_of(const ConvShape& s, const Plan& f, char* memory, int64_t* bytes) {
   Room room{};
@@ -72,6 +92,7 @@ Room room_of(const ConvShape& s, const Plan& f, char* memory, int64_t* bytes) {
   room.x = take(f.unit_rows * 6 * f.x_step);
   room.dy = take(f.unit_rows * 6 * f.dy_step);
   room.zeros = take(round_up(max_of(s.c, s.oc), L));
+  room.sums = take(f.near ? kWinogradPoints * near_step(f) : 0);
   if (bytes) *bytes = at;
   return room;
 }
@@ -107,6 +128,61 @@ CNNMATH_INLINE void transform_tile(const float* const (&pixel)[N][N], int64_t k0
   }
 }
 
+// A tile of x, or of dy: channels (outputs) from k0 on, rows of the 6 x 6 from row0 on.
+void transform_pixels(const ConvShape& s, const Plan& f, const float* x, int64_t tile, int64_t k0, int64_t n,
+                      int64_t row0, const float* zeros, float* to) {
+  const int64_t image = tile / (f.rows * f.columns), in_image = tile % (f.rows * f.columns);
+  const int64_t row = in_image / f.columns * kWinogradOut, column = in_image % f.columns * kWinogradOut;
+  const float* pixel[6][6];
+  winograd_pixels({x + image * s.h * s.w * s.c, s.h, s.w, s.c}, row - s.pt, column - s.pl, zeros, pixel);
+  transform_tile(pixel, k0, n, row0, f.unit_rows, f.near, to, f.x_step,
+                 [](const Vec<float>(&in)[6], Vec<float>(&out)[6]) { winograd_input(in, out); });
+}
+void transform_gradient(const ConvShape& s, const Plan& f, const float* dy, int64_t tile, int64_t o0,
+                        int64_t outs, int64_t row0, const float* zeros, float* to) {
+  const int64_t image = tile / (f.rows * f.columns), in_image = tile % (f.rows * f.columns);
+  const int64_t row = in_image / f.columns * kWinogradOut, column = in_image % f.columns * kWinogradOut;
+  const float* gradient[4][4];
+  winograd_pixels({dy + image * s.oh * s.ow * s.oc, s.oh, s.ow, s.oc}, row, column, zeros, gradient);
+  transform_tile(gradient, o0, min_of(s.oc - o0, outs), row0, f.unit_rows, true, to, f.dy_step,
+                 [](const Vec<float>(&in)[4], Vec<float>(&out)[6]) { winograd_output_back(in, out); });
+}
+
+// Of one point: sums[k][o] (+)= sum over the tiles of x[tile][k] dy[tile][o] for k < ins and o < outs.
+class Products {
+ public:
+  // How long the rows are in memory.
+  Products(int64_t outs, int64_t x_row, int64_t dy_row, int64_t sums_row)
+      : panels_(panels_of<float>(outs)),
+        wide_(column_tiles<float>(panels_.wide), panels_.wide, true),
+        last_(column_tiles<float>(panels_.last), panels_.last, true),
+        x_row_(x_row),
+        dy_row_(dy_row),
+        sums_row_(sums_row) {}
+
+  void add(const float* x, int64_t ins, const float* dy, int64_t tiles, bool accumulate, float* sums) const {
+    for (int64_t j = 0; j < panels_.count; ++j) {
+      const Deal<float>& deal = j + 1 < panels_.count ? wide_ : last_;
+      const int64_t zero = 0, at = panels_.begin(j);
+      const TileCall<float> call{
+          1, &zero, &zero, tiles, dy + at, dy_row_, x_row_, at, panels_.columns(j), nullptr, accumulate, 0};
+      for (int64_t k = 0; k < ins;) {
+        const Tile<float>& tile = deal.next(ins - k);
+        const float* a = x + k;
+        float* c[kTallestTile];
+        for (int i = 0; i < tile.m; ++i) c[i] = sums + (k + i) * sums_row_;
+        tile.run(&a, c, call);
+        k += tile.m;
+      }
+    }
+  }
+
+ private:
+  Panels<float> panels_;
+  Deal<float> wide_, last_;
+  int64_t x_row_, dy_row_, sums_row_;
+};
+
 void sum_unit(const ConvShape& s, const Plan& f, const float* x, const float* dy, float* sums, char* scratch,
               int64_t chunk, int64_t unit) {
   const Room room = room_of(s, f, scratch, nullptr);
@@ -114,65 +190,32 @@ void sum_unit(const ConvShape& s, const Plan& f, const float* x, const float* dy
   const int64_t o0 = unit % f.out_units * f.unit_outs, outs = min_of(f.unit_outs, f.outs - o0);
   const int64_t row0 = unit / f.out_units * f.unit_rows;
   const int64_t from = f.tiles * chunk / f.chunks, to = f.tiles * (chunk + 1) / f.chunks;
-  const Panels<float> panels = panels_of<float>(outs);
+  const Products products(outs, s.c, f.unit_outs, f.outs);
   sums += chunk * f.partial(s.c) + row0 * 6 * s.c * f.outs + o0;
   for (int64_t begin = from; begin < to; begin += f.block) {
     const int64_t tiles = min_of(f.block, to - begin);
     for (int64_t t = 0; t < tiles; ++t) {
-      const int64_t image = (begin + t) / (f.rows * f.columns), in_image = (begin + t) % (f.rows * f.columns);
-      const int64_t row = in_image / f.columns * kWinogradOut, column = in_image % f.columns * kWinogradOut;
-      const float *pixel[6][6], *gradient[4][4];
-      winograd_pixels({x + image * s.h * s.w * s.c, s.h, s.w, s.c}, row - s.pt, column - s.pl, room.zeros,
-                      pixel);
-      transform_tile(pixel, 0, s.c, row0, f.unit_rows, false, room.x + t * s.c, f.x_step,
-                     [](const Vec<float>(&in)[6], Vec<float>(&out)[6]) { winograd_input(in, out); });
-      winograd_pixels({dy + image * s.oh * s.ow * s.oc, s.oh, s.ow, s.oc}, row, column, room.zeros, gradient);
-      transform_tile(gradient, o0, min_of(s.oc - o0, outs), row0, f.unit_rows, true,
-                     room.dy + t * f.unit_outs, f.dy_step,
-                     [](const Vec<float>(&in)[4], Vec<float>(&out)[6]) { winograd_output_back(in, out); });
+      transform_pixels(s, f, x, begin + t, 0, s.c, row0, room.zeros, room.x + t * s.c);
+      transform_gradient(s, f, dy, begin + t, o0, outs, row0, room.zeros, room.dy + t * f.unit_outs);
     }
-    for (int64_t p = 0; p < f.unit_rows * 6; ++p) {
-      for (int64_t j = 0; j < panels.count; ++j) {
-        const int nv = panels.vectors(j);
-        const Deal<float> deal(column_tiles<float>(nv), nv, true);
-        const int64_t zero = 0;
-        const TileCall<float> call{1,
-                                   &zero,
-                                   &zero,
-                                   tiles,
-                                   room.dy + p * f.dy_step + panels.begin(j),
-                                   f.unit_outs,
-                                   s.c,
-                                   panels.begin(j),
-                                   panels.columns(j),
-                                   nullptr,
-                                   begin > from,
-                                   0};
-        for (int64_t k = 0; k < s.c;) {
-          const Tile<float>& tile = deal.next(s.c - k);
-          const float* a = room.x + p * f.x_step + k;
-          float* c[kTallestTile];
-          for (int i = 0; i < tile.m; ++i) c[i] = sums + (p * s.c + k + i) * f.outs;
-          tile.run(&a, c, call);
-          k += tile.m;
-        }
-      }
-    }
+    for (int64_t p = 0; p < f.unit_rows * 6; ++p)
+      products.add(room.x + p * f.x_step, s.c, room.dy + p * f.dy_step, tiles, begin > from,
+                   sums + p * s.c * f.outs);
   }
 }
 
-// Channel k of dw, all outputs.
-void combine(const ConvShape& s, const Plan& f, const float* x, const float* dy, const float* sums, float* dw,
-             int64_t k) {
-  for (int64_t o = 0; o < s.oc; o += L) {
-    const int64_t n = min_of(s.oc - o, L);
+// Channel k of dw, outputs [o0, o1), from its sums, those of output o0 first; `step` numbers from point to point.
+void transform_back(const ConvShape& s, const Plan& f, const float* x, const float* dy, const float* sums,
+                    int64_t step, float* dw, int64_t k, int64_t o0, int64_t o1) {
+  for (int64_t o = o0; o < o1; o += L) {
+    const int64_t n = min_of(o1 - o, L);
     Vec<float> u[6][6], g[3][3], check = zero<float>();
-    for (int64_t p = 0; p < kWinogradPoints; ++p) {
-      const float* at = sums + (p * s.c + k) * f.outs + o;
-      Vec<float> sum = load(at);
-      for (int64_t chunk = 1; chunk < f.chunks; ++chunk) sum = sum + load(at + chunk * f.partial(s.c));
-      u[p / 6][p % 6] = sum;
-    }
+#pragma GCC unroll 36
+    for (int p = 0; p < kWinogradPoints; ++p) u[p / 6][p % 6] = load(sums + p * step + o - o0);
+    for (int64_t chunk = 1; chunk < f.chunks; ++chunk)
+#pragma GCC unroll 36
+      for (int p = 0; p < kWinogradPoints; ++p)
+        u[p / 6][p % 6] = u[p / 6][p % 6] + load(sums + chunk * f.partial(s.c) + p * step + o - o0);
     winograd_both<6, 3>(
         u, g, [](const Vec<float>(&in)[6], Vec<float>(&out)[3]) { winograd_weights_back(in, out); });
     for (int i = 0; i < 3; ++i)
@@ -188,16 +231,39 @@ void combine(const ConvShape& s, const Plan& f, const float* x, const float* dy,
   }
 }
 
-int phases(const int64_t*) { return 2; }
+void sum_near(const ConvShape& s, const Plan& f, const float* x, const float* dy, float* dw, char* scratch,
+              int64_t task) {
+  const Room room = room_of(s, f, scratch, nullptr);
+  zero_run(room.zeros, round_up(max_of(s.c, s.oc), L));
+  const int64_t o0 = task % f.out_units * f.unit_outs, k0 = task / f.out_units * f.unit_ins;
+  const int64_t outs = min_of(f.unit_outs, f.outs - o0), ins = min_of(f.unit_ins, s.c - k0);
+  for (int64_t t = 0; t < f.tiles; ++t) {
+    transform_pixels(s, f, x, t, k0, ins, 0, room.zeros, room.x + t * f.unit_ins);
+    transform_gradient(s, f, dy, t, o0, outs, 0, room.zeros, room.dy + t * f.unit_outs);
+  }
+  const Products products(outs, f.unit_ins, f.unit_outs, f.unit_outs);
+  for (int64_t k = 0; k < ins; k += kNearRows) {
+    const int64_t rows = min_of(ins - k, kNearRows);
+    for (int64_t p = 0; p < kWinogradPoints; ++p)
+      products.add(room.x + p * f.x_step + k, rows, room.dy + p * f.dy_step, f.tiles, false,
+                   room.sums + p * near_step(f));
+    for (int64_t i = 0; i < rows; ++i)
+      transform_back(s, f, x, dy, room.sums + i * f.unit_outs, near_step(f), dw, k0 + k + i, o0,
+                     min_of(o0 + outs, s.oc));
+  }
+}
+
+int phases(const int64_t* p) { return plan(conv_shape(p)).near ? 1 : 2; }
 int64_t tasks(const int64_t* p, int phase) {
   const ConvShape& s = conv_shape(p);
   const Plan f = plan(s);
+  if (f.near) return f.out_units * ceil_div(s.c, f.unit_ins);
   return phase == 0 ? f.units() * f.chunks : s.c;
 }
 int64_t workspace(const int64_t* p) {
   const ConvShape& s = conv_shape(p);
   const Plan f = plan(s);
-  return f.chunks * f.partial(s.c) * 4;
+  return f.near ? 0 : f.chunks * f.partial(s.c) * 4;
 }
 int64_t scratch(const int64_t* p) {
   int64_t bytes = 0;
@@ -209,10 +275,13 @@ void run(const Task& t) {
   const Plan f = plan(s);
   const float *x = static_cast<const float*>(t.a[0]), *dy = static_cast<const float*>(t.a[1]);
   float* sums = static_cast<float*>(t.workspace);
-  if (t.phase == 0)
+  if (f.near)
+    sum_near(s, f, x, dy, static_cast<float*>(t.a[2]), static_cast<char*>(t.scratch), t.index);
+  else if (t.phase == 0)
     sum_unit(s, f, x, dy, sums, static_cast<char*>(t.scratch), t.index % f.chunks, t.index / f.chunks);
   else
-    combine(s, f, x, dy, sums, static_cast<float*>(t.a[2]), t.index);
+    transform_back(s, f, x, dy, sums + t.index * f.outs, s.c * f.outs, static_cast<float*>(t.a[2]), t.index,
+                   0, s.oc);
 }
 
 }  // namespace

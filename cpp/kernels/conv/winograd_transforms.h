@@ -87,12 +87,16 @@ struct WinogradMap {
 template <int N>
 static CNNMATH_INLINE void winograd_pixels(const WinogradMap& map, int64_t row, int64_t column,
                                            const float* zeros, const float* (&pixel)[N][N]) {
-  for (int64_t i = 0; i < N; ++i) {
-    for (int64_t j = 0; j < N; ++j) {
-      const int64_t r = row + i, q = column + j;
-      const bool inside = r >= 0 && r < map.h && q >= 0 && q < map.w;
-      pixel[i][j] = inside ? map.base + (r * map.w + q) * map.c : zeros;
-    }
+  const float* at = map.base + (row * map.w + column) * map.c;
+  const int64_t line = map.w * map.c;
+  bool inside[N];
+#pragma GCC unroll 6
+  for (int64_t j = 0; j < N; ++j) inside[j] = column + j >= 0 && column + j < map.w;
+#pragma GCC unroll 6
+  for (int64_t i = 0; i < N; ++i, at += line) {
+    const bool exists = row + i >= 0 && row + i < map.h;
+#pragma GCC unroll 6
+    for (int64_t j = 0; j < N; ++j) pixel[i][j] = exists && inside[j] ? at + j * map.c : zeros;
   }
 }
 
