@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -33,6 +34,52 @@ class Square(cnnmath.Function):
 
 
 # vjp
+
+LINKS = {
+    "conv": lambda x, w, b, v: F.conv2d(x, w, b, padding=1),
+    "norm": lambda x, w, b, v: F.batch_norm(x, np.full(b.shape[0], 0.3), np.full(b.shape[0], 1.5), v, b),
+    "training_norm": lambda x, w, b, v: F.batch_norm(x, None, None, v, b, training=True),
+    "relu": lambda x, w, b, v: F.relu(x),
+    "max_pool": lambda x, w, b, v: F.max_pool2d(x, 2, padding=0) if min(x.shape[2:]) > 1 else x,
+    "shortcut": lambda x, w, b, v: F.add(F.conv2d(x, w, b, padding=1), x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [3, 16])
+@pytest.mark.parametrize("links", list(itertools.product(LINKS, repeat=3)), ids="-".join)
+def test_chains_of_ops(links: tuple[str, ...], channels: int) -> None:
+    """What one op takes over from its neighbours, in vjp (two plans) and in value_and_grad (one), by slopes."""
+    rng = np.random.default_rng(len(links))
+    arrays = [
+        rng.standard_normal((2, channels, 9, 8)),
+        rng.standard_normal((channels, channels, 3, 3)) / 3,
+        rng.standard_normal(channels),
+        rng.uniform(0.5, 2, channels),
+    ]
+
+    def chain(*args: Any) -> Any:
+        x = args[0]
+        for link in links:
+            x = LINKS[link](x, *args[1:])
+        return x
+
+    out, pullback = cnnmath.vjp(chain, *arrays)
+    cotangent = rng.standard_normal(out.shape)
+    apart = pullback(cotangent)
+    value, together = cnnmath.value_and_grad(
+        lambda *args: F.sum(F.mul(chain(*args), cotangent)), tuple(range(4))
+    )(*arrays)
+    assert value == pytest.approx(np.sum(out * cotangent))
+    step = 1e-6
+    for i in range(len(arrays)):
+        direction = rng.standard_normal(arrays[i].shape)
+        ahead, behind = (
+            chain(*(a + sign * step * direction if i == j else a for j, a in enumerate(arrays)))
+            for sign in (1, -1)
+        )
+        slope = np.sum((ahead - behind) * cotangent) / (2 * step)
+        for grads in (apart, together):
+            assert np.sum(grads[i] * direction) == pytest.approx(slope, rel=1e-5, abs=1e-5)
 
 
 def test_vjp_of_the_worked_example() -> None:

@@ -5,7 +5,6 @@ The right answer or a clear error, never a crash.
 
 from __future__ import annotations
 
-import faulthandler
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,8 +13,6 @@ import pytest
 
 import cnnmath
 import cnnmath.functional as F
-
-faulthandler.enable()
 
 LABELS = np.array([1, 0, 3])
 

@@ -16,7 +16,7 @@ import cnnmath.functional as F
 from cnnmath.graph import ir
 from cnnmath.graph.variable import Variable
 from cnnmath.planner import eager
-from cnnmath.planner.lowering import Lowering, float_bits, live_nodes
+from cnnmath.planner.lowering import Lowering, float_bits, live_nodes, lower
 from cnnmath.planner.plan import Plan
 
 SHAPES = [(6,), (2, 3), (1, 2, 3, 1), (3, 2)]
@@ -124,6 +124,16 @@ def test_lowering_names_its_mistakes() -> None:
         low.call("relu", [x, x])
     with pytest.raises(ValueError, match="no kernel 'rely'"):
         low.call("rely", [x, x], n=6)
+
+
+def test_an_input_that_nothing_computes_is_named() -> None:
+    """As when a node reads what another graph computes."""
+    graph, other = trace_relu(), trace_relu()
+    graph.nodes[0].inputs = (other.nodes[0].output,)
+    with pytest.raises(
+        RuntimeError, match=r"relu: it reads relu: float64\[6\], which nothing before it computes"
+    ):
+        lower(graph)
 
 
 def test_an_op_without_storage_is_named() -> None:

@@ -1,6 +1,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <limits>
 #include <memory>
 #include <stdexcept>
 
@@ -87,7 +88,10 @@ void bind_program(py::module_& m) {
           "workspace", [](const Kernel& k, const Params& p) { return k.workspace(p.data()); },
           py::arg("params"))
       .def(
-          "scratch", [](const Kernel& k, const Params& p) { return k.scratch(p.data()); }, py::arg("params"));
+          "scratch", [](const Kernel& k, const Params& p) { return k.scratch(p.data()); }, py::arg("params"))
+      .def(
+          "packing", [](const Kernel& k, const Params& p) { return k.packing ? k.packing(p.data()) : 0; },
+          py::arg("params"));
   m.def("find_kernel", &cnnmath::find_kernel, py::arg("name"), py::arg("dtype"),
         py::return_value_policy::reference);
   m.def("kernels", &cnnmath::all_kernels, py::return_value_policy::reference);
@@ -121,12 +125,14 @@ void bind_program(py::module_& m) {
       .def(
           "add",
           [](Program& program, const Kernel& kernel, Params params, const std::vector<Place>& args,
-             const Place& workspace) {
+             const Place& workspace, int begin, int end) {
             std::vector<Ref> refs;
             for (const auto& [slot, offset] : args) refs.push_back({slot, offset});
-            program.add(kernel, std::move(params), std::move(refs), {workspace.first, workspace.second});
+            program.add(kernel, std::move(params), std::move(refs), {workspace.first, workspace.second},
+                        begin, end);
           },
-          py::arg("kernel"), py::arg("params"), py::arg("args"), py::arg("workspace"))
+          py::arg("kernel"), py::arg("params"), py::arg("args"), py::arg("workspace"), py::arg("begin") = 0,
+          py::arg("end") = std::numeric_limits<int>::max())
       .def_property_readonly("calls", &Program::calls)
       .def_property_readonly("scratch_bytes", &Program::scratch_bytes,
                              "Bytes of scratch that each thread needs.")

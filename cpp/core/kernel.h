@@ -36,6 +36,9 @@ struct Kernel {
   int64_t (*workspace)(const int64_t* p);  // bytes
   int64_t (*scratch)(const int64_t* p);    // bytes, a thread
   void (*run)(const Task& t);
+  // How many of the first phases read nothing but the weights (the argument "w" or "b"). What they leave in the workspace
+  // no later phase changes, so that it serves many runs.
+  int (*packing)(const int64_t* p) = nullptr;
 };
 
 struct KernelList {

@@ -98,7 +98,8 @@ struct Program::RunState {
 Program::Program(int slots) : slots_(slots) {}
 Program::~Program() = default;
 
-void Program::add(const Kernel& kernel, std::vector<int64_t> params, std::vector<Ref> args, Ref workspace) {
+void Program::add(const Kernel& kernel, std::vector<int64_t> params, std::vector<Ref> args, Ref workspace,
+                  int begin, int end) {
   const std::string name = std::string(kernel.name) + "." + kernel.dtype;
   if (!Names(kernel.args).fit(args.size()))
     throw std::invalid_argument(name + ": got " + std::to_string(args.size()) + " arguments for '" +
@@ -113,7 +114,7 @@ void Program::add(const Kernel& kernel, std::vector<int64_t> params, std::vector
                                   std::to_string(ref.offset));
 
   const int64_t* p = params.data();
-  for (int phase = 0; phase < kernel.phases(p); ++phase) {
+  for (int phase = begin; phase < std::min(end, kernel.phases(p)); ++phase) {
     const int64_t tasks = kernel.tasks(p, phase);
     if (tasks <= 0) continue;
     steps_.push_back({calls_.size(), phase, tasks});

@@ -5,6 +5,7 @@
 // run; kernels get their tasks and their barriers from here.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -24,9 +25,11 @@ class Program {
   explicit Program(int slots);
   ~Program();
 
-  // Appends a call. `workspace` says where the kernel's shared workspace lies. Throws std::invalid_argument
-  // where the numbers of parameters or arguments do not fit the kernel, or a slot does not exist.
-  void add(const Kernel& kernel, std::vector<int64_t> params, std::vector<Ref> args, Ref workspace);
+  // Appends a call, or the part of its phases from `begin` to `end`. `workspace` says where the kernel's shared workspace
+  // lies. Throws std::invalid_argument where the numbers of parameters or arguments do not fit the kernel, or a slot does
+  // not exist.
+  void add(const Kernel& kernel, std::vector<int64_t> params, std::vector<Ref> args, Ref workspace,
+           int begin = 0, int end = std::numeric_limits<int>::max());
 
   // Runs all calls on at most `threads` threads. `slots` holds one base pointer for each slot. Where `seconds`
   // is given, the time of each call is added to its entry there, by the clock of the calling thread: until all

@@ -59,8 +59,12 @@ def vjp(fn: Callable[..., Any], *arrays: Any) -> tuple[Any, Callable[[Any], tupl
     forward.inputs = graph.inputs[: len(inputs)]
     forward.outputs = [*outputs, *residuals]
     forward.checks = graph.checks
-    backward.inputs = [*graph.inputs, *residuals]
-    backward.outputs = wanted
+    # Tensors of its own, that no node of the other graph computes.
+    backward.inputs = list(graph.inputs)
+    own = {t: backward.input(Spec(t.shape, t.dtype, t.order), t.name) for t in residuals}
+    for node in rest:
+        node.inputs = tuple(t if t is None else own.get(t, t) for t in node.inputs)
+    backward.outputs = [own.get(g, g) for g in wanted]
     for part in (forward, backward):
         used = {t for node in part.nodes for t in node.inputs if t is not None} | set(part.outputs)
         part.variables = {v: t for v, t in graph.variables.items() if t in used}
@@ -247,6 +251,8 @@ def gradcheck(
 
 class _PythonOp(Op):
     """Calls a user's Function from the program."""
+
+    python = True
 
     def __init__(self, owner: Function, backward: bool) -> None:
         self.owner = owner

@@ -34,8 +34,11 @@ struct Choice {
   static int64_t workspace(const int64_t* p) { return of(p).workspace(p); }
   static int64_t scratch(const int64_t* p) { return of(p).scratch(p); }
   static void run(const Task& t) { of(t.p).run(t); }
-  static constexpr Kernel kernel(const char* name, const char* dtype, const char* args) {
-    return {name, dtype, args, CNNMATH_CONV_FIELDS, phases, tasks, workspace, scratch, run};
+  // All phases but the last pack the weights, where there are weights.
+  static int packing(const int64_t* p) { return phases(p) - 1; }
+  static constexpr Kernel kernel(const char* name, const char* dtype, const char* args, bool weights) {
+    return {name,      dtype,   args, CNNMATH_CONV_FIELDS,        phases, tasks,
+            workspace, scratch, run,  weights ? packing : nullptr};
   }
 };
 
@@ -48,12 +51,12 @@ ConvPart max_pool_grad_weight(const ConvShape&) {
   return max_pool_grad_weight_part<T>();
 }
 
-#define KERNELS(T, dtype)                                                         \
-  Choice<forward<T>>::kernel("conv2d", dtype, "x w bias? y"),                     \
-      Choice<grad_input<T>>::kernel("conv2d_grad_input", dtype, "dy w dx"),       \
-      Choice<grad_weight<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw"),     \
-      Choice<max_pool<T>>::kernel("conv2d_max_pool", dtype, "x w bias? y code?"), \
-      Choice<max_pool_grad_weight<T>>::kernel("conv2d_max_pool_grad_weight", dtype, "x dy code dw")
+#define KERNELS(T, dtype)                                                               \
+  Choice<forward<T>>::kernel("conv2d", dtype, "x w bias? y", true),                     \
+      Choice<grad_input<T>>::kernel("conv2d_grad_input", dtype, "dy w dx", true),       \
+      Choice<grad_weight<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw", false),    \
+      Choice<max_pool<T>>::kernel("conv2d_max_pool", dtype, "x w bias? y code?", true), \
+      Choice<max_pool_grad_weight<T>>::kernel("conv2d_max_pool_grad_weight", dtype, "x dy code dw", false)
 
 constexpr Kernel kernels[] = {KERNELS(float, "f32"), KERNELS(double, "f64")};
 

@@ -134,6 +134,14 @@ int phases(const int64_t* p) {
   return f.packs_ahead + 1 + (f.chunks > 1);
 }
 
+// Where chunks are combined, the workspace holds their products as well.
+template <class T>
+int packing(const int64_t* p) {
+  SPLIT(packing);
+  const MatmulPlan<T> f = plan<T>(shape_of(p));
+  return f.packs_ahead && f.chunks == 1;
+}
+
 static bool small(const MatmulShape& s) { return 2 * s.m * s.n * s.k <= (int64_t{1} << 20); }
 
 template <class T>
@@ -328,7 +336,8 @@ void run(const Task& t) {
   template int64_t tasks<T>(const int64_t*, int); \
   template int64_t workspace<T>(const int64_t*);  \
   template int64_t scratch<T>(const int64_t*);    \
-  template void run<T>(const Task&);
+  template void run<T>(const Task&);              \
+  template int packing<T>(const int64_t*);
 INSTANTIATE(float)
 INSTANTIATE(double)
 

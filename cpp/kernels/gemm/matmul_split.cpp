@@ -190,6 +190,7 @@ bool takes(const MatmulShape& s) {
 }
 
 int phases(const MatmulShape& s) { return plan(s).packs_ahead + 1; }
+int packing(const MatmulShape& s) { return plan(s).packs_ahead; }
 
 int64_t tasks(const MatmulShape& s, int phase) {
   const Plan f = plan(s);

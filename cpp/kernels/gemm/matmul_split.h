@@ -14,6 +14,7 @@ int64_t tasks(const MatmulShape& s, int phase);
 int64_t workspace(const MatmulShape& s);
 int64_t scratch(const MatmulShape& s);
 void run(const MatmulShape& s, const Task& t);
+int packing(const MatmulShape& s);
 
 }  // namespace cnnmath::CNNMATH_ISA::matmul_split
 #endif

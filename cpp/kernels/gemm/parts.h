@@ -17,6 +17,8 @@ template <class T>
 int64_t scratch(const int64_t* p);
 template <class T>
 void run(const Task& t);
+template <class T>
+int packing(const int64_t* p);
 }  // namespace matmul
 
 namespace column_sums {

@@ -1,8 +1,9 @@
 """Memory of training: what a process grows by, against PyTorch's, and what the plan says beforehand.
 
 Each library trains in a process of its own. "growth MB" is the resident set after ten steps less that before the
-first (in cnnmath: before planning), "peak MB" the highest in between less the same. "plan MB" is `plan.memory`,
-"state MB" what the optimizer keeps besides (momenta); "growth / foretold" compares the growth with both together.
+first (in cnnmath: before planning), "peak MB" the highest in between less the same, "process MB" the highest of the
+whole process, with the library itself. "plan MB" is `plan.memory`, "state MB" what the optimizer keeps besides
+(momenta); "growth / foretold" compares the growth with both together.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def trained(library: str, name: str, batch: int, threads: int) -> Row:
         row = {"plan MB": plan.memory / 1e6, "state MB": state / 1e6}
     losses = [step() for _ in range(STEPS)]
     row |= {"growth MB": (resident() - before) / 1e6, "peak MB": (peak() - before) / 1e6}
+    row |= {"process MB": peak() / 1e6}
     return row | {"losses": losses[:3]}
 
 
@@ -97,7 +99,9 @@ def main(arguments: list[str]) -> None:
                 first, expected = row, losses
             if not np.allclose(losses, expected, rtol=TOLERANCE["train"]):
                 raise WrongAnswer(f"{library}: expected the losses {expected}, got {losses}")
-            row |= {"peak / first": row["peak MB"] / first["peak MB"]}
+            row |= {
+                f"{what} / first": row[f"{what} MB"] / first[f"{what} MB"] for what in ("peak", "process")
+            }
             if "plan MB" in row:
                 row |= {"growth / foretold": row["growth MB"] / (row["plan MB"] + row["state MB"])}
             rows.append({"network": name, "batch": batch, "library": library} | row)

@@ -12,6 +12,7 @@ from ..planner.lowering import Lowering
 from ._checks import floating
 from ._moves import in_order, reshape_op
 from .linear import column_sums_op
+from .normalization import channel_affine
 
 Grads = Sequence["Tensor | None"]
 Pair = tuple[int, int]
@@ -106,6 +107,13 @@ class _Conv2d(Op):
             apply(column_sums_op, dy) if needs[2] else None,
         )
 
+    def with_batch_norm(self, node: Node, norm: Node) -> tuple[Tensor | None, ...] | None:
+        x, weight, bias = node.inputs
+        assert weight is not None
+        scale, shift = channel_affine(norm, bias)
+        scaled = in_order(Tensor.operators["mul"](weight, scale.reshape(-1, 1, 1, 1)), WEIGHTS)
+        return x, scaled, shift
+
     def with_max_pool(self, node: Node, geometry: Any) -> Op | None:
         few = (
             node.output.shape[1] <= 8
@@ -118,7 +126,7 @@ class _Conv2d(Op):
         assert x is not None and weight is not None
         y, relu = node.output, bool(node.attrs.get("relu"))
         fields = _fields(x.shape, weight.shape, y.shape, node.attrs["geometry"], relu)
-        low.call("conv2d", [x, weight, bias, y], **fields)
+        low.call("conv2d", [x, weight, bias, y], weights=weight, **fields)
 
     def flops(self, node: Node) -> int:
         weight, bias = node.inputs[1:]
@@ -149,7 +157,7 @@ class _Conv2dMaxPool(Op):
         fields = _fields(
             x.shape, weight.shape, self._conv(node), node.attrs["geometry"], bool(node.attrs.get("relu"))
         )
-        low.call(self.name, [x, weight, bias, y, kept], **fields)
+        low.call(self.name, [x, weight, bias, y, kept], weights=weight, **fields)
 
     def _conv(self, node: Node) -> Shape:
         x, weight, _ = node.inputs
@@ -211,7 +219,7 @@ class _Transposed(Op):
         assert dy is not None and weight is not None
         dx = node.output
         fields = _fields(dx.shape, weight.shape, dy.shape, node.attrs["geometry"])
-        low.call("conv2d_grad_input", [dy, weight, dx], **fields)
+        low.call("conv2d_grad_input", [dy, weight, dx], weights=weight, **fields)
 
     def flops(self, node: Node) -> int:
         dy, weight = node.inputs

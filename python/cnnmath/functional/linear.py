@@ -42,7 +42,7 @@ class _Matmul(Op):
         m, n = node.output.shape
         low.call(
             "matmul", [a, b, bias, node.output], m=m, n=n, k=a.shape[not ta], ta=ta, tb=tb,
-            accumulate=0, relu=bool(node.attrs.get("relu")),
+            accumulate=0, relu=bool(node.attrs.get("relu")), weights=b,
         )  # fmt: skip
 
     def flops(self, node: Node) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from ..graph.ir import Cell, CellLike, Node, Op, Spec, Tensor, apply, as_tensor
 from ..planner.eager import default_layout, function
 from ..planner.lowering import Lowering
@@ -148,6 +150,21 @@ batch_norm_still = _Training(effect=False)
 batch_norm_evaluation = _Evaluation()
 batch_norm_grad = _Grad("batch_norm_grad", training=True)
 batch_norm_eval_grad = _Grad("batch_norm_eval_grad", training=False)
+
+
+def channel_affine(norm: Node, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(scale, shift), each (C,): a batch_norm_eval gives x * scale + shift for x + bias."""
+    _, weight, norm_bias, mean, var, _ = norm.inputs
+    assert var is not None
+    channels = var.shape
+
+    def evaluated(x: Any, bias: Tensor | None, mean: Any) -> Tensor:
+        inputs = (as_tensor(x).reshape(1, *channels), weight, bias, mean, var, None)
+        row: Tensor = apply(batch_norm_evaluation, *inputs, cells={**norm.cells})
+        return row.reshape(channels)
+
+    ones, zeros = np.ones(channels, var.dtype), np.zeros(channels, var.dtype)
+    return evaluated(ones, None, zeros), evaluated(zeros if bias is None else bias, norm_bias, mean)
 
 
 def _check(x: Tensor, channels: dict[str, Tensor | None], training: bool) -> None:

@@ -24,6 +24,7 @@ def differentiate(
     graph: Graph, outputs: Sequence[Tensor], cotangents: Sequence[Tensor | None], wrt: Sequence[Tensor]
 ) -> list[Tensor | None]:
     """Gradients of sum_i <cotangents[i], outputs[i]> with respect to each tensor of `wrt`; None where none flows."""
+    graph.differentiated = True
     depends = ancestors(graph, wrt)
     grads: dict[Tensor, Tensor] = {}
 

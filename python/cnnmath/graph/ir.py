@@ -78,6 +78,7 @@ class Op:
         name: how the op shows in a printed graph.
         effect: the op writes to a variable or an input (its first inputs, see `writes`); it is kept without consumers.
         random: the op draws random numbers: its node gets a number of its own and the generator's key as cell "key".
+        python: the op calls back into Python, which may give something else each time.
         fuses_relu: with attribute relu=True the op gives max(y, 0) in the place of its first output y.
         residual_input: the place of an optional input that is added to the first output before that.
         relu_mask_input: of a gradient, the place of an optional input y: its first input dy counts only where y > 0,
@@ -87,6 +88,7 @@ class Op:
     name: str = ""
     effect: bool = False
     random: bool = False
+    python: bool = False
     fuses_relu: bool = False
     residual_input: int | None = None
     relu_mask_input: int | None = None
@@ -111,6 +113,10 @@ class Op:
         Behind `node` the maxima and their codes take the place of its output. Before a gradient, the pool's gradient
         and its codes take the place of the input that came out of it.
         """
+        return None
+
+    def with_batch_norm(self, node: Node, norm: Node) -> tuple[Tensor | None, ...] | None:
+        """The inputs with which `node` gives what `norm`, a batch_norm_eval behind it, would; None where none do."""
         return None
 
     def lower(self, low: Lowering, node: Node) -> None:
@@ -253,6 +259,7 @@ class Graph:
         self.dependencies: dict[Any, Any] = {}
         self.after_run: list[Callable[[], None]] = []  # called when a run has succeeded: step counts move on
         self.random_ops = 0
+        self.differentiated = False
         self._names: dict[str, int] = {}
 
     def _name(self, stem: str) -> str:

@@ -82,6 +82,7 @@ class _ClipNorm(Op):
     """
 
     name = "clip_norm"
+    python = True
 
     def __init__(self, max_norm: Callable[[], float]) -> None:
         self._max_norm = max_norm

@@ -7,7 +7,8 @@ through a max-pool, of which three in four numbers are zeros that need not be ad
 
 from __future__ import annotations
 
-from ..graph.ir import Graph, Node, Tensor
+from ..graph.ir import Graph, Node, Tensor, tracing
+from .lowering import lasting
 
 
 def _consumers(graph: Graph) -> dict[Tensor, list[Node]]:
@@ -83,6 +84,34 @@ def fuse_shortcut(graph: Graph) -> None:
                 producer.inputs = (*producer.inputs[:slot], shortcut, *producer.inputs[slot + 1 :])
                 readers[shortcut] = [producer if r is node else r for r in readers[shortcut]]
                 break
+
+
+def fold_batch_norm(graph: Graph) -> None:
+    """A batch_norm_eval behind f(x), of statistics and weights that last: by f, with other weights."""
+    readers = _consumers(graph)
+    last = lasting(graph)
+    for node in list(graph.nodes):
+        if node.op.name != "batch_norm_eval":
+            continue
+        x, *others = node.inputs
+        producer = None if x is None else x.node
+        if (
+            x is None
+            or producer is None
+            or node.op.residual_input is None
+            or node.inputs[node.op.residual_input] is not None
+            or not all(t is None or t in last for t in (*others, *producer.inputs[1:]))
+            or not _only_reader(x, node, readers)
+        ):
+            continue
+        before = len(graph.nodes)
+        with tracing(graph):
+            inputs = producer.op.with_batch_norm(producer, node)
+        made, graph.nodes[before:] = graph.nodes[before:], []
+        if inputs is not None and _move(graph, producer, node, readers):
+            producer.inputs = inputs
+            at = graph.nodes.index(producer)
+            graph.nodes[at:at] = made
 
 
 def fuse_relu(graph: Graph) -> None:
@@ -206,6 +235,7 @@ def fuse(graph: Graph) -> None:
     """All fusions, in place."""
     move_once(graph)
     fuse_shortcut(graph)
+    fold_batch_norm(graph)
     fuse_relu(graph)
     mask_before_spreading(graph)
     sum_before_spreading(graph)

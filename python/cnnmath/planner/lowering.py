@@ -1,7 +1,8 @@
 """From a graph to kernel calls: each node's op emits the calls that compute it; storage is decided here.
 
 Tensors are computed into buffers. Inputs, variables, constants, cells and outputs are slots of their own, bound at
-each run; everything else lies in the arena, at an offset that `memory.assign` chooses when all calls are known.
+each run; everything else lies in the arena, at an offset that `memory.assign` chooses when all calls are known, or,
+where it outlives the run, in the memory that the plan keeps.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ KERNEL_DTYPES = {
     "bool": "u8",
 }
 
-ARENA, CELLS = 0, 1
+ARENA, CELLS, KEPT = 0, 1, 2
 
 
 class Buffer:
-    """A stretch of memory: in the arena (offset assigned later) or the whole of a slot."""
+    """A stretch of memory: in the arena or what is kept (offset assigned later), or the whole of a slot."""
 
     __slots__ = ("nbytes", "slot", "offset", "first", "last")
 
@@ -54,14 +55,23 @@ Arg = Tensor | Buffer | Cell | Place | None
 
 
 class Call:
-    """A kernel call, or (kernel None) a call back into Python."""
+    """A kernel call, or (kernel None) a call back into Python.
 
-    __slots__ = ("kernel", "params", "args", "workspace", "python", "node")
+    Its first `kept` phases run when a variable was changed, the others in every run.
+    """
+
+    __slots__ = ("kernel", "params", "args", "workspace", "kept", "python", "node")
 
     def __init__(
-        self, kernel: Any, params: list[int], args: list[Place | None], workspace: Buffer | None
+        self,
+        kernel: Any,
+        params: list[int],
+        args: list[Place | None],
+        workspace: Buffer | None,
+        kept: int = 0,
     ) -> None:
         self.kernel = kernel
+        self.kept = kept
         self.params = params
         self.args = args
         self.workspace = workspace
@@ -81,7 +91,8 @@ class Lowering:
         self.graph = graph
         self.calls: list[Call] = []
         self.cells: list[tuple[int, int, Cell]] = []  # (first cell, number of cells, cell)
-        self.slots: list[Any] = ["arena", "cells"]
+        self.slots: list[Any] = ["arena", "cells", "kept"]
+        self.lasting = lasting(graph)
         self._cell_places: dict[int, Place] = {}
         self._num_cells = 0
         self._storage: dict[Tensor, Place] = {}
@@ -115,6 +126,9 @@ class Lowering:
             for t in node.outputs:
                 if t in outputs:
                     self._new_slot(t)
+            for read in node.inputs:
+                if read is not None and read not in self._storage:
+                    raise RuntimeError(f"{node.op.name}: it reads {read!r}, which nothing before it computes")
             first = len(self.calls)
             node.op.lower(self, node)
             for call in self.calls[first:]:
@@ -132,7 +146,7 @@ class Lowering:
     def place(self, t: Tensor) -> Place:
         """Where a tensor lies; an output of the node being lowered gets its buffer here."""
         if t not in self._storage:
-            self._bind(t, Place(Buffer(t.nbytes)))
+            self._bind(t, Place(Buffer(t.nbytes, KEPT if t in self.lasting else ARENA)))
         return self._storage[t]
 
     def alias(self, out: Tensor, of: Tensor) -> None:
@@ -153,14 +167,30 @@ class Lowering:
 
     def temp(self, nbytes: int) -> Buffer:
         """A buffer of the arena, alive from the first to the last call that gets it."""
-        return Buffer(nbytes)
+        return Buffer(nbytes, KEPT if self._keeps() else ARENA)
+
+    def _keeps(self) -> bool:
+        """Whether the node being lowered gives what lasts."""
+        node = self.graph.nodes[self._at]
+        return bool(node.outputs) and node.output in self.lasting
 
     def copy(self, out: Tensor, of: Tensor) -> None:
         """Copies bytes."""
         self.call("copy_bytes", [of, out], dtype="", nbytes=out.nbytes)
 
-    def call(self, name: str, args: Sequence[Arg], *, dtype: Any = None, **fields: Any) -> None:
-        """Emits a call of kernel `name`. `fields` are its parameters by name; dtype that of the first tensor."""
+    def call(
+        self,
+        name: str,
+        args: Sequence[Arg],
+        *,
+        dtype: Any = None,
+        weights: Any = None,
+        **fields: Any,
+    ) -> None:
+        """Emits a call of kernel `name`. `fields` are its parameters by name; dtype that of the first tensor.
+
+        Of a kernel whose first phases pack its `weights` (a tensor), these phases run once for weights that last.
+        """
         if dtype is None:
             dtype = next(a.dtype for a in args if isinstance(a, Tensor))
         suffix = dtype if isinstance(dtype, str) else KERNEL_DTYPES[np.dtype(dtype).name]
@@ -179,8 +209,14 @@ class Lowering:
         if not all(-(2**63) <= value < 2**63 for value in params):
             wrong = next(value for value in params if not -(2**63) <= value < 2**63)
             raise ValueError(f"{self.graph.nodes[self._at].op.name}: no number may be as large as {wrong}")
+        kept = 0
+        if self._keeps():
+            kept = kernel.phases(params)
+        elif weights in self.lasting:
+            kept = kernel.packing(params)
         nbytes = kernel.workspace(params)
-        self.calls.append(Call(kernel, params, places, Buffer(nbytes) if nbytes else None))
+        workspace = Buffer(nbytes, KEPT if kept else ARENA) if nbytes else None
+        self.calls.append(Call(kernel, params, places, workspace, kept))
 
     def python(self, run: Callable[[list[np.ndarray]], None], tensors: Sequence[Tensor]) -> None:
         """Emits a call back into Python with physical arrays of `tensors`."""
@@ -216,6 +252,27 @@ def lower(graph: Graph) -> Lowering:
     low = Lowering(graph)
     low.run()
     return low
+
+
+def lasting(graph: Graph) -> set[Tensor]:
+    """What stays as it is from run to run, until somebody changes a variable or a cell: what depends on these alone.
+
+    Where gradients are wanted, weights change from run to run, and nothing lasts.
+    """
+    if graph.differentiated:
+        return set()
+    written = {t for node in graph.nodes for t in node.op.writes(node)}
+    found = {t for t in (*graph.variables.values(), *graph.constants) if t not in written}
+    outputs = set(graph.outputs)
+    for node in graph.nodes:
+        op = node.op
+        if (
+            node.inputs
+            and all(t is None or t in found for t in node.inputs)
+            and not (op.effect or op.random or op.python or outputs.intersection(node.outputs))
+        ):
+            found.update(node.outputs)
+    return found
 
 
 def live_nodes(graph: Graph) -> list[Node]:

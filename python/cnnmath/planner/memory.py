@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .lowering import ARENA, Buffer, Call
+from .lowering import ARENA, KEPT, Buffer, Call
 
 ALIGNMENT = 64
 FENCE = 1 << 16  # bytes between separate buffers
 
 
-def lifetimes(calls: Sequence[Call]) -> list[Buffer]:
-    """Sets first and last of every arena buffer; gives the buffers."""
+def lifetimes(calls: Sequence[Call], slot: int = ARENA) -> list[Buffer]:
+    """Sets first and last of every buffer of the arena (or what is kept); gives the buffers."""
     buffers: dict[Buffer, None] = {}
     for i, call in enumerate(calls):
         touched = [place.buffer for place in call.args if place is not None]
         if call.workspace is not None:
             touched.append(call.workspace)
         for buffer in touched:
-            if buffer.slot == ARENA:
+            if buffer.slot == slot:
                 if buffer not in buffers:
                     buffers[buffer] = None
                     buffer.first = i
@@ -56,17 +56,31 @@ def assign(calls: Sequence[Call]) -> int:
     return total
 
 
-def separate(calls: Sequence[Call]) -> list[tuple[int, int]]:
-    """Gives every arena buffer memory of its own, far from the others; returns (offset, nbytes) of each.
+def keep(calls: Sequence[Call]) -> int:
+    """Gives every buffer that outlives the run its offset; returns the bytes that they need."""
+    return extent(_in_a_row(lifetimes(calls, KEPT), 0))
+
+
+def separate(calls: Sequence[Call], slot: int = ARENA) -> list[tuple[int, int]]:
+    """Gives every buffer memory of its own, far from the others; returns (offset, nbytes) of each.
 
     For a build with AddressSanitizer, which then sees a kernel leave its buffer (see `Arena.fence`).
     """
+    return _in_a_row(lifetimes(calls, slot), FENCE)
+
+
+def _in_a_row(buffers: Sequence[Buffer], apart: int) -> list[tuple[int, int]]:
     zones, end = [], 0
-    for buffer in lifetimes(calls):
+    for buffer in buffers:
         buffer.offset = end
         zones.append((end, buffer.nbytes))
-        end += _round_up(buffer.nbytes) + FENCE
+        end += _round_up(buffer.nbytes) + apart
     return zones
+
+
+def extent(zones: Sequence[tuple[int, int]]) -> int:
+    """The bytes up to the end of the last zone."""
+    return sum(zones[-1]) if zones else 0
 
 
 def _round_up(nbytes: int) -> int:

@@ -1,4 +1,8 @@
-"""A Plan: a graph made ready to run. Fusion, lowering and memory once; then `plan(arrays)` as often as wanted."""
+"""A Plan: a graph made ready to run. Fusion, lowering and memory once; then `plan(arrays)` as often as wanted.
+
+What depends on variables alone (weights packed for a kernel, a BatchNorm folded into a convolution) is computed when
+one of them was changed, and kept.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from ..graph.ir import Graph, Tensor, keyed
+from ..graph.ir import Cell, Graph, Tensor, keyed
 from ..graph.variable import Variable, logical, physical
 from . import memory
 from .fusion import fuse
-from .lowering import ARENA, CELLS, Lowering, Place, live_nodes, lower
+from .lowering import ARENA, CELLS, KEPT, Call, Lowering, Place, live_nodes, lower
 from .random import current_generator
 
 
@@ -42,6 +46,7 @@ class _ArenaPool:
 
 
 _arenas = _ArenaPool()
+_preparing = threading.Lock()
 
 
 class Plan:
@@ -49,9 +54,11 @@ class Plan:
 
     Attributes:
         graph: the graph, after fusion.
-        memory: bytes that a run needs beyond inputs, outputs and variables: the arena and the threads' scratch.
+        memory: bytes that a run needs beyond inputs, outputs and variables: the arena, the threads' scratch and what
+            is kept.
         arena_bytes: the arena alone.
-        nodes_of_calls: the node of the graph that each kernel call is a part of.
+        kept_bytes: what is kept from run to run, until a variable is changed.
+        nodes_of_calls: the node of the graph that each kernel call of a run is a part of.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -59,11 +66,12 @@ class Plan:
         graph.nodes = live_nodes(graph)
         self.graph = graph
         low = lower(graph)
-        self.arena_bytes = memory.assign(low.calls)
+        self.arena_bytes, self.kept_bytes = memory.assign(low.calls), memory.keep(low.calls)
         self._zones: list[tuple[int, int]] = []
+        self._kept_zones: list[tuple[int, int]] = []
         if _core.sanitized:
-            self._zones = memory.separate(low.calls)
-            self.arena_bytes = sum(self._zones[-1]) if self._zones else 0
+            self._zones, self._kept_zones = memory.separate(low.calls), memory.separate(low.calls, KEPT)
+            self.arena_bytes, self.kept_bytes = memory.extent(self._zones), memory.extent(self._kept_zones)
         self._cells = low.cells
         self._cell_template = np.zeros(max(low.num_cells, 1))
         for first, _, cell in low.cells:
@@ -71,8 +79,16 @@ class Plan:
                 self._cell_template[first] = cell.read()
         self._varying = [entry for entry in low.cells if not entry[2].constant]
         self.random = any(node.op.random for node in graph.nodes)
-        self._segments = _segments(low)
-        self.nodes_of_calls = [call.node for call in low.calls]
+        calls = [
+            call for call in low.calls if call.kernel is None or call.kept < call.kernel.phases(call.params)
+        ]
+        self._segments = _segments(low, calls)
+        self.nodes_of_calls = [call.node for call in calls]
+        kept_calls = [call for call in low.calls if call.kept]
+        self._preparation = _preparation(low, kept_calls) if kept_calls else None
+        self._kept_from = [v for v, t in graph.variables.items() if t in low.lasting]
+        self._kept_cells = _varying_cells(kept_calls)
+        self._kept: tuple[list[Any], Any] | None = None  # the state that it was made from, and its memory
         self._written = {t for node in graph.nodes for t in node.op.writes(node)}
         self._written_variables = [v for v, t in graph.variables.items() if t in self._written]
         self._bind_slots(low)
@@ -98,13 +114,15 @@ class Plan:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that the plan itself keeps: its constants, and roughly its own objects."""
-        return sum(array.nbytes for array in self.graph.constants.values()) + 1024 * len(self.graph.nodes)
+        """Bytes that the plan holds between runs: constants, what is kept, and roughly its own objects."""
+        constants = sum(array.nbytes for array in self.graph.constants.values())
+        return constants + self.kept_bytes + 1024 * len(self.graph.nodes)
 
     @property
     def memory(self) -> int:
-        scratch = max((s.scratch_bytes for s in self._segments if not callable(s)), default=0)
-        return int(self.arena_bytes + scratch * _core.get_num_threads())
+        programs = [s for s in (*self._segments, self._preparation) if s is not None and not callable(s)]
+        scratch = max((program.scratch_bytes for program in programs), default=0)
+        return int(self.arena_bytes + self.kept_bytes + scratch * _core.get_num_threads())
 
     def __call__(self, *inputs: np.ndarray, seconds: list[float] | None = None) -> list[np.ndarray]:
         """Runs on physical-order-independent arrays; gives fresh arrays, one for each output of the graph.
@@ -142,6 +160,8 @@ class Plan:
             slots[CELLS] = cells
         else:
             slots[CELLS] = self._cell_template
+        if self._preparation is not None:
+            slots[KEPT] = self._prepared(slots)
 
         arena = _arenas.take(self.arena_bytes)
         slots[ARENA] = arena
@@ -167,6 +187,27 @@ class Plan:
             for slot, t, shape in self._output_slots
         ]
 
+    def _prepared(self, slots: list[Any]) -> Any:
+        """The memory with what is kept, made anew where a variable has changed since."""
+        state = [variable.version for variable in self._kept_from] + [
+            cell.read() for cell in self._kept_cells
+        ]
+        kept = self._kept
+        if kept is not None and kept[0] == state:
+            return kept[1]
+        with _preparing:
+            kept = self._kept
+            if kept is None or kept[0] != state:
+                # Not into the former one, which a run in another thread may be reading; it goes first, if none is.
+                self._kept = kept = None
+                arena = slots[KEPT] = _core.Arena(self.kept_bytes)
+                if _core.sanitized:
+                    arena.fence(self._kept_zones)
+                assert self._preparation is not None
+                self._preparation.run(slots)
+                self._kept = kept = state, arena
+        return kept[1]
+
     def _read_cells(self, cells: np.ndarray) -> None:
         for first, count, cell in self._varying:
             if count == 1:
@@ -178,11 +219,11 @@ class Plan:
         return f"Plan({len(self.graph.nodes)} nodes, {self.memory:,} bytes)\n{self.graph!r}"
 
 
-def _segments(low: Lowering) -> list[Any]:
+def _segments(low: Lowering, calls: Sequence[Call]) -> list[Any]:
     """Programs, and between them the calls back into Python."""
     segments: list[Any] = []
     program = None
-    for call in low.calls:
+    for call in calls:
         if call.kernel is None:
             segments.append(_python_segment(call.python, call.args))
             program = None
@@ -190,10 +231,28 @@ def _segments(low: Lowering) -> list[Any]:
         if program is None:
             program = _core.Program(len(low.slots))
             segments.append(program)
-        args = [(-1, 0) if p is None else (p.buffer.slot, p.buffer.offset + p.offset) for p in call.args]
-        workspace = (-1, 0) if call.workspace is None else (ARENA, call.workspace.offset)
-        program.add(call.kernel, call.params, args, workspace)
+        program.add(call.kernel, call.params, *_places(call), begin=call.kept)
     return segments
+
+
+def _preparation(low: Lowering, calls: Sequence[Call]) -> Any:
+    """The program of the phases whose results are kept."""
+    program = _core.Program(len(low.slots))
+    for call in calls:
+        program.add(call.kernel, call.params, *_places(call), end=call.kept)
+    return program
+
+
+def _varying_cells(calls: Sequence[Call]) -> list[Cell]:
+    nodes = [call.node for call in calls if call.node is not None]
+    return list({cell for node in nodes for cell in node.cells.values() if not cell.constant})
+
+
+def _places(call: Call) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+    """Where a call's arguments and its workspace lie."""
+    args = [(-1, 0) if p is None else (p.buffer.slot, p.buffer.offset + p.offset) for p in call.args]
+    space = call.workspace
+    return args, (-1, 0) if space is None else (space.slot, space.offset)
 
 
 def _timed(segment: Any, slots: list[Any]) -> list[float]:
