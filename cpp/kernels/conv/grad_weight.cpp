@@ -285,23 +285,23 @@ void weight_run(const Task& t) {
 
 }  // namespace
 
-float grad_weight_number(const ConvShape& s, const float* x, const float* dy, int64_t i, int64_t j, int64_t c,
-                         int64_t o) {
+Vec<float> grad_weight_numbers(const ConvShape& s, const float* x, const float* dy, int64_t i, int64_t j,
+                               int64_t c, int64_t o, int64_t outs) {
   const bool padded = merges_taps(s);
-  float sum = 0;
+  Vec<float> sums = zero<float>();
   for (int64_t n = 0; n < s.n; ++n) {
     for (int64_t p = 0; p < s.oh; ++p) {
       const int64_t row = p - s.pt + i * s.dh;
-      for (int64_t q = 0; q < s.ow && sum == sum; ++q) {
+      for (int64_t q = 0; q < s.ow; ++q) {
         const int64_t column = q - s.pl + j * s.dw;
         const bool inside = row >= 0 && row < s.h && column >= 0 && column < s.w;
         if (!inside && !padded) continue;
-        sum = fma(inside ? x[((n * s.h + row) * s.w + column) * s.c + c] : 0.0f,
-                  dy[((n * s.oh + p) * s.ow + q) * s.oc + o], sum);
+        const float value = inside ? x[((n * s.h + row) * s.w + column) * s.c + c] : 0.0f;
+        fma_to(sums, set1<float>(value), load_n(dy + ((n * s.oh + p) * s.ow + q) * s.oc + o, outs));
       }
     }
   }
-  return sum;
+  return sums;
 }
 
 #define PARTS(T)                                                                                       \

@@ -30,9 +30,9 @@ struct ConvPart {
   void (*run)(const Task& t);
 };
 
-// Number (i, j, c, o) of dw without groups, by itself: for what faster ways cannot do. A sum that is NaN stays so.
-float grad_weight_number(const ConvShape& s, const float* x, const float* dy, int64_t i, int64_t j, int64_t c,
-                         int64_t o);
+// Numbers (i, j, c, [o, o + outs)) of dw without groups, at most a vector, term by term: for what faster ways cannot do.
+Vec<float> grad_weight_numbers(const ConvShape& s, const float* x, const float* dy, int64_t i, int64_t j,
+                               int64_t c, int64_t o, int64_t outs);
 
 // The gradient of the input window by window (scatter.cpp), and whether it pays.
 template <class T>

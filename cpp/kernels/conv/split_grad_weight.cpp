@@ -4,7 +4,7 @@
 // line, in pairs from the even and from the odd pixels on (split_pixels_b), so that every distance is one of whole rows. dy is laid
 // along the same line, with zeros where the padding is. A task sums a few panels of outputs of dW over a chunk of the
 // rows of y, piece by piece, in tiles [outputs][channels] in the workspace; phase 1 adds the chunks in order and turns the
-// tiles. Channels and outputs that held what cannot be split are summed number by number there.
+// tiles. Channels and outputs that held what cannot be split are summed term by term there.
 #include "kernels/conv/parts.h"
 #include "kernels/tile/split.h"
 #include "simd/whole.h"
@@ -241,8 +241,11 @@ void combine(const ConvShape& s, const Plan& f, const float* x, const float* dy,
       float* to = dw + (tap * s.c + c) * s.oc + o;
       store_n(to, square[r], lanes);
       const uint32_t wild = wild_in >> r & 1 ? 0xffff : wild_out;
-      for (int64_t lane = 0; wild && lane < lanes; ++lane)
-        if (wild >> lane & 1) to[lane] = grad_weight_number(s, x, dy, tap / s.kw, tap % s.kw, c, o + lane);
+      if (!wild) continue;
+      float exact[kSplitLanes];
+      store(exact, grad_weight_numbers(s, x, dy, tap / s.kw, tap % s.kw, c, o, lanes));
+      for (int64_t lane = 0; lane < lanes; ++lane)
+        if (wild >> lane & 1) to[lane] = exact[lane];
     }
   }
 }

@@ -161,9 +161,11 @@ void mend(const Sweep<float>& s, const Plan& f, const WeightsAt<float>& w, const
           float* sums) {
   const int64_t row = (pixel.image - image0) * f.source_rows + (pixel.t - row0) * s.v.source_step;
   const bool all = wild && marked(s, f, room.map, row, pixel.q);
+  if (!all && !wild_o) return;
+  float exact[kSplitLanes];
+  store(exact, sweep_numbers(s, w, x + pixel.image * s.h * s.w * s.c, pixel.t, pixel.q, o, n));
   for (int64_t l = 0; l < n; ++l)
-    if (all || (wild_o >> l & 1))
-      sums[l] = sweep_number(s, w, x + pixel.image * s.h * s.w * s.c, pixel.t, pixel.q, o + l);
+    if (all || (wild_o >> l & 1)) sums[l] = exact[l];
 }
 
 const uint32_t* wild_outputs(const Plan& f, const char* packed) {

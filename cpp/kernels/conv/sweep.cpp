@@ -271,9 +271,9 @@ SweepWay<T> direct_way() {
           direct_tasks<T>,      pixels_scratch<T>,      direct_run<T>};
 }
 
-float sweep_number(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t, int64_t q,
-                   int64_t o) {
-  float sum = 0;
+Vec<float> sweep_numbers(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t,
+                         int64_t q, int64_t o, int64_t n) {
+  Vec<float> sums = zero<float>();
   for (int64_t a = 0; a < s.v.taps; ++a) {
     for (int64_t b = 0; b < s.u.taps; ++b) {
       const int64_t row = t * s.v.source_step + s.v.offset + a * s.v.offset_step;
@@ -281,11 +281,16 @@ float sweep_number(const Sweep<float>& s, const WeightsAt<float>& w, const float
       const bool inside = row >= 0 && row < s.h && column >= 0 && column < s.w;
       const float* x = image + (row * s.w + column) * s.c;
       const float* weight = w.tap(s, a, b) + o * w.o_step;
-      for (int64_t k = 0; k < s.ic && sum == sum; ++k)
-        sum = fma(inside ? x[k] : 0.0f, weight[k * w.k_step], sum);
+      for (int64_t k = 0; k < s.ic; ++k, weight += w.k_step) {
+        float apart[Vec<float>::lanes] = {};
+        if (w.o_step != 1)
+          for (int64_t l = 0; l < n; ++l) apart[l] = weight[l * w.o_step];
+        const Vec<float> weights = w.o_step == 1 ? load_n(weight, n) : load(apart);
+        fma_to(sums, set1<float>(inside ? x[k] : 0.0f), weights);
+      }
     }
   }
-  return sum;
+  return sums;
 }
 
 template void plan_sweep<float>(Sweep<float>&);

@@ -66,10 +66,10 @@ struct WeightsAt {
   }
 };
 
-// Output o of position (t, q) of one image without groups, number by number: for what faster ways cannot do. A sum that is NaN
-// stays so.
-float sweep_number(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t, int64_t q,
-                   int64_t o);
+// Outputs [o, o + n), at most a vector, of position (t, q) of one image without groups, term by term: for what faster ways
+// cannot do.
+Vec<float> sweep_numbers(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t,
+                         int64_t q, int64_t o, int64_t n);
 
 // One way to do a sweep. Weights are packed first, by tasks of their own, for all tasks of the sweep.
 template <class T>

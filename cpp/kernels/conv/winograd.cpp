@@ -167,12 +167,8 @@ void transform_products(const Sweep<float>& s, const Plan& f, const float* produ
     for (int j = 0; j < 4; ++j) fma_to(check, out[i][j], zero<float>());
   if (any(ne(check, check))) {
     for (int64_t i = 0; i < 4 && at.row + i < s.v.outs; ++i) {
-      for (int64_t j = 0; j < 4 && at.column + j < s.u.outs; ++j) {
-        float sums[L] = {};
-        for (int64_t l = 0; l < n; ++l)
-          sums[l] = sweep_number(s, w, x + at.image * s.h * s.w * s.c, at.row + i, at.column + j, o + l);
-        out[i][j] = load(sums);
-      }
+      for (int64_t j = 0; j < 4 && at.column + j < s.u.outs; ++j)
+        out[i][j] = sweep_numbers(s, w, x + at.image * s.h * s.w * s.c, at.row + i, at.column + j, o, n);
     }
   }
   const Vec<float> b = bias ? load_n(bias + o, n) : zero<float>();

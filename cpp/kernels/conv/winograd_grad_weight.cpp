@@ -224,8 +224,7 @@ void transform_back(const ConvShape& s, const Plan& f, const float* x, const flo
     for (int64_t i = 0; i < 3; ++i) {
       for (int64_t j = 0; j < 3; ++j) {
         float* to = dw + ((i * 3 + j) * s.c + k) * s.oc + o;
-        store_n(to, g[i][j], n);
-        for (int64_t l = 0; !finite && l < n; ++l) to[l] = grad_weight_number(s, x, dy, i, j, k, o + l);
+        store_n(to, finite ? g[i][j] : grad_weight_numbers(s, x, dy, i, j, k, o, n), n);
       }
     }
   }
