@@ -6,6 +6,7 @@ import copy
 import io
 import os
 import pickle
+import re
 import signal
 import threading
 import time
@@ -252,14 +253,18 @@ def test_progress(verbose: Any, capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     if verbose == 0:
         assert captured.out == captured.err == ""
-    elif verbose == 1:
-        assert captured.out == ""
-        for part in ("Epoch 1/2", "Epoch 2/2", "1/1", "loss: ", "val_accuracy: "):
-            assert part in captured.err
+        return
+    if verbose == 1:  # the bar too, on the standard error
+        assert all(part in captured.err for part in ("Epoch 1/2", "Epoch 2/2", "0/1"))
+        assert captured.err.endswith("\r")  # cleared
     else:  # no terminal here: "auto" is lines
         assert captured.err == ""
-        lines = captured.out.splitlines()
-        assert len(lines) == 2 and all("loss: " in s and "val_accuracy: " in s for s in lines)
+    lines = captured.out.splitlines()
+    assert len(lines) == 2
+    for number, line in enumerate(lines, 1):
+        parts = [f"Epoch {number}/2", r"\d+\.\ds"]
+        parts += [rf"{name}: \d\.\d{{4}}" for name in ("loss", "accuracy", "val_loss", "val_accuracy")]
+        assert re.fullmatch(" - ".join(parts), line)
 
 
 def test_auto_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

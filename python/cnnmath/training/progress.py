@@ -1,4 +1,4 @@
-"""How training shows itself: a progress bar, a line for each epoch, or nothing."""
+"""How training shows itself: a line for each epoch, with a bar while it runs or without, or nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def level(verbose: Any) -> int:
-    """0, 1 or 2. "auto" is a bar on a terminal (or in a notebook), else a line for each epoch."""
+    """0, 1 or 2. "auto" is with a bar on a terminal (or in a notebook), else lines alone."""
     if verbose == "auto":
         interactive = sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
         return 1 if interactive else 2
@@ -25,7 +25,7 @@ class Progress:
     """The progress of one epoch.
 
     Args:
-        verbose: 0 for silence, 1 for a bar, 2 for a line at the end.
+        verbose: 0 for silence, 1 for a bar that gives way to a line at the end, 2 for the line alone.
         epoch, epochs: its number from 0, and how many there are.
         total: its number of steps, None if unknown.
         done: steps done before.
@@ -41,7 +41,9 @@ class Progress:
         if verbose == 1:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, initial=done, desc=self._title, unit="step", dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, initial=done, desc=self._title, unit="step", dynamic_ncols=True, leave=False
+            )
 
     @property
     def due(self) -> bool:
@@ -56,16 +58,14 @@ class Progress:
         return True
 
     def show(self, logs: dict[str, Any]) -> None:
-        """Brings the bar to the steps done."""
-        self._bar.set_postfix_str(", ".join(text(logs)), refresh=False)
+        """Brings the bar to the steps done, and the loss: a terminal has no room for more."""
+        self._bar.set_postfix_str(f"loss: {logs['loss']:.4f}", refresh=False)
         self._bar.update(self._steps - self._bar.n)
 
     def end(self, logs: dict[str, Any]) -> None:
         """The epoch is over."""
-        if self._bar is not None:
-            self.show(logs)
-            self.close()
-        elif self._verbose == 2:
+        self.close()
+        if self._verbose:
             seconds = time.perf_counter() - self._start
             print(" - ".join([self._title, f"{seconds:.1f}s", *text(logs)]), flush=True)
 

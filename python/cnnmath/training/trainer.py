@@ -119,7 +119,7 @@ class Trainer(Steps):
             y: targets, (n, ...); integers of any dtype become int64.
             batch_size: samples of a step; the last step of an epoch may have fewer.
             epochs: passes over the data.
-            verbose: 0 for silence, 1 for a progress bar, 2 for a line for each epoch; "auto" is 1 on a terminal,
+            verbose: 0 for silence, 2 for a line for each epoch, 1 for a progress bar too; "auto" is 1 on a terminal,
                 else 2.
             callbacks: those of `cnnmath.callbacks`, or objects (or one) with methods of its `Callback`. A schedule of
                 `cnnmath.optim.schedules` is one: it steps at the end of each epoch, OneCycleLR of each step (its
