@@ -105,8 +105,11 @@ def test_what_is_better_is_known_of_metrics() -> None:
         y, told = np.zeros(8, np.int64), say(f"val_{metric}", values)
         stop = EarlyStopping(f"val_{metric}")
         assert len(trainer.fit(X, y, epochs=3, verbose=0, callbacks=[told, stop]).epoch) == epochs
-    with pytest.raises(ValueError, match="does not know whether a high 'val_speed' is good"):
-        run(trainer_of(), [1], EarlyStopping("val_speed"))
+    with pytest.raises(ValueError, match="one of mae, loss, val_mae, val_loss, got 'val_speed'"):
+        run(trainer_of(metrics=["mae"]), [1], EarlyStopping("val_speed"))
+    confusion = trainer_of(metrics=[ConfusionMatrix(2)])
+    with pytest.raises(ValueError, match="does not know whether a high 'confusion_matrix' is good"):
+        confusion.fit(X, Y, verbose=0, callbacks=[EarlyStopping("confusion_matrix")])
 
 
 def test_nothing_to_monitor() -> None:
@@ -196,7 +199,7 @@ def test_checkpoints_tell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_csv(tmp_path: Path) -> None:
-    path = tmp_path / "log.csv"
+    path = tmp_path / "logs" / "log.csv"
     log = CSVLogger(path)
     rows = []
     look = LambdaCallback(on_epoch_end=lambda *_: rows.append(len(path.read_text().splitlines())))
@@ -302,6 +305,7 @@ def test_lambdas() -> None:
 def test_stopping_after_a_step() -> None:
     class Enough(Callback):
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            assert self.model is self.trainer.model
             self.trainer.stop_training = batch == 1
 
     history = trainer_of().fit(X, Y, 2, epochs=3, verbose=0, validation_split=0.25, callbacks=[Enough()])
@@ -311,6 +315,7 @@ def test_stopping_after_a_step() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: EarlyStopping(patience=-1), ValueError, "expected a patience of at least 0, got -1"),
         (lambda: EarlyStopping(mode="best"), ValueError, "expected mode 'auto', 'min' or 'max', got 'best'"),
         (lambda: ModelCheckpoint("a.h5"), ValueError, r"ends in \.safetensors, got a\.h5"),
         (lambda: ModelCheckpoint("a.safetensors", save_freq="step"), ValueError, "got 'step'"),

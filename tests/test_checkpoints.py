@@ -63,6 +63,20 @@ def test_backup_and_restore(freq: Any, tmp_path: Path) -> None:
     assert not list((tmp_path / "backup").iterdir())
 
 
+def test_a_backup_of_more_epochs_stays(tmp_path: Path) -> None:
+    def program(epochs: int) -> Trainer:
+        trainer, callbacks = made("adam", "epoch", 0)
+        backup = BackupAndRestore(tmp_path, delete_checkpoint=epochs < 3)
+        trainer.fit(**arrays(), epochs=epochs, verbose=0, callbacks=[backup, *callbacks])
+        return trainer
+
+    path = tmp_path / "checkpoint.safetensors"
+    want, before = bits(program(3)), path.read_bytes()
+    with pytest.warns(UserWarning, match=r"checkpoint\.safetensors is at epoch 3 already, .* with epochs=2"):
+        assert bits(program(2)) == want
+    assert path.read_bytes() == before
+
+
 def test_model_checkpoint_of_the_whole_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever the order of the callbacks: it is written when all have seen the epoch."""
     trainer, callbacks = made("adam", "epoch", 0)

@@ -296,7 +296,9 @@ def test_nan_goes_on() -> None:
     x = x.copy()
     x[3] = np.nan
     model = classifier()
-    history = trainer_of(model).fit(x, y, epochs=3, verbose=0, validation_split=0.25)
+    with pytest.warns(UserWarning, match=r"the loss is NaN in step \d of epoch 1") as told:
+        history = trainer_of(model).fit(x, y, epochs=3, verbose=0, validation_split=0.25)
+    assert len(told) == 1 and told[0].filename == __file__
     assert np.isnan(history.history["loss"]).all() and len(history.epoch) == 3
 
 

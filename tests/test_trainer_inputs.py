@@ -9,7 +9,10 @@ import pytest
 
 import cnnmath
 from cnnmath import Trainer, nn, optim
-from cnnmath.losses import CrossEntropyLoss
+from cnnmath.losses import CrossEntropyLoss, MSELoss
+
+from .trainers import classifier
+from .trainers import trainer_of as trainer_on
 
 
 def trainer_of() -> Trainer:
@@ -75,3 +78,119 @@ def test_wrong_batch_sizes(size: Any) -> None:
     x, _ = digits()
     with pytest.raises(ValueError, match="batch_size: expected an int of at least 1"):
         trainer_of().predict(x, batch_size=size)
+
+
+# What is looked at before the first step.
+
+
+def images(n: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    x, y = cnnmath.data.load_digits()
+    return x[:n], y[:n]
+
+
+@pytest.mark.parametrize("form", ["arrays", "loader", "list"])
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda x, y: (x.astype(np.float64), y), TypeError, "expected an input of float32"),
+        (
+            lambda x, y: (x.transpose(0, 2, 3, 1), y),
+            ValueError,
+            "weight expects 1 input channels, input has 8",
+        ),
+        (lambda x, y: (x, y.astype(np.float32)), TypeError, "expects int64 class indices, got float32"),
+        (lambda x, y: (x, y + 1), ValueError, r"class indices in \[0, 9\].*got 10"),
+    ],
+)
+def test_validation_data_is_looked_at_first(form: str, change: Any, error: Any, message: str) -> None:
+    x, y = images()
+    wrong = change(x, y)
+    loader = cnnmath.data.DataLoader(wrong, batch_size=40)
+    data = {"arrays": wrong, "loader": loader, "list": [wrong]}[form]
+    trainer = trainer_on(classifier())
+    before = trainer.model.state_dict()
+    with pytest.raises(error, match=f"^validation_data: .*{message}"):
+        trainer.fit(x, y, verbose=0, validation_data=data)
+    assert all(np.array_equal(before[name], a) for name, a in trainer.model.state_dict().items())
+    assert trainer.epochs_done == 0 and loader.epoch == 0
+
+
+def test_validation_data_of_a_generator_is_named() -> None:
+    class Anew:
+        def __iter__(self) -> Any:
+            yield x, y + 1
+
+    x, y = images()
+    with pytest.raises(ValueError, match=r"^validation_data: .*got 10"):
+        trainer_on(classifier()).fit(x, y, verbose=0, validation_data=Anew())
+    with pytest.raises(
+        ValueError, match=r"^validation_data: expected one target for each sample, got 40 in x and 39"
+    ):
+        trainer_on(classifier()).fit(x, y, verbose=0, validation_data=(x, y[1:]))
+
+
+def test_a_label_out_of_range_in_the_last_batch() -> None:
+    x, y = images()
+    y = y.copy()
+    y[-1] = 10
+    trainer = trainer_on(classifier())
+    before = trainer.model.state_dict()
+    with pytest.raises(ValueError, match=r"class indices in \[0, 9\] or ignore_index \(-100\), got 10"):
+        trainer.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    assert all(np.array_equal(before[name], a) for name, a in trainer.model.state_dict().items())
+    y[-1] = -100
+    trainer.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    counts = Trainer(other, optim.SGD(other), lambda output, target: cnnmath.functional.mean(output * output))
+    counts.fit(x, y + 1000, batch_size=8, verbose=0)  # a loss that asks for no range
+
+
+def test_floating_targets_take_the_dtype_of_the_output() -> None:
+    x, y = images()
+    hot = np.eye(10)[y]
+    options: dict[str, Any] = {"verbose": 0, "epochs": 2}
+    runs = [
+        trainer_on(classifier()).fit(x, t, validation_data=(x, t), **options) for t in (hot, hot.astype("f"))
+    ]
+    assert runs[0].history == runs[1].history
+    values = np.random.default_rng(0).normal(size=(40, 10))
+    losses = []
+    for target in (values, values.astype(np.float32)):
+        model = classifier()
+        losses.append(Trainer(model, optim.SGD(model), MSELoss()).fit(x, target, **options).history)
+    assert losses[0] == losses[1]
+
+
+def test_class_weights_of_classes_that_are_not_there() -> None:
+    x, y = images()
+    with pytest.raises(ValueError, match=r"class_weight: expected class indices in \[0, 9\] as keys, got 11"):
+        trainer_on(classifier()).fit(x, y, verbose=0, class_weight={11: 2})
+    with pytest.raises(TypeError, match=r"got ndarray; of an array w that is dict\(enumerate\(w\)\)"):
+        trainer_on(classifier()).fit(x, y, verbose=0, class_weight=np.ones(10))
+
+
+def test_nothing_to_train() -> None:
+    x, y = images()
+    trainer = trainer_on(classifier().freeze())
+    with pytest.raises(ValueError, match="expected parameters to train, but all of the model are frozen"):
+        trainer.fit(x, y, verbose=0)
+
+
+def test_images_without_channels() -> None:
+    x, y = images()
+    trainer = trainer_on(classifier())
+    for call in (
+        lambda: trainer.fit(x[:, 0], y, verbose=0),
+        lambda: trainer.predict(x[:, 0]),
+        lambda: trainer.evaluate(x[:, 0], y),
+    ):
+        with pytest.raises(ValueError, match=r"add the channels: x\[:, None\]"):
+            call()
+    with pytest.raises(ValueError, match=r"predict: x \(1, 8, 8\) was read as one image"):
+        trainer_on(nn.Sequential(nn.Conv2d(1, 4, 3))).predict(x[0])
+    assert trainer.predict(x[:1], verbose=0).shape == (1, 10)
+    assert trainer.evaluate(x, y, verbose=0) == trainer.evaluate(x, y)
+    with pytest.raises(ValueError, match="verbose: expected"):
+        trainer.evaluate(x, y, verbose="loud")
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert trainer_on(flat).predict(x[:, 0]).shape == (40, 10)

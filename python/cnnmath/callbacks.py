@@ -61,7 +61,14 @@ class _Monitor:
             return
         name = self.monitor.removeprefix("val_")
         known = {m.name: getattr(m, "higher_is_better", None) for m in trainer.metrics}
-        highest = {"loss": False, **known}.get(name)
+        known["loss"] = False
+        if name not in known:
+            names = ", ".join([*known, *(f"val_{n}" for n in known)])
+            raise ValueError(
+                f"{self.owner}: expected to monitor one of {names}, got {self.monitor!r}; of your own tell by "
+                "mode 'min' or 'max' which is better"
+            )
+        highest = known[name]
         if highest is None:
             raise ValueError(
                 f"{self.owner}: mode 'auto' does not know whether a high {self.monitor!r} is good; "
@@ -124,6 +131,8 @@ class EarlyStopping(_Stateful):
         start_from_epoch: int = 0,
     ) -> None:
         self._monitor = _Monitor("EarlyStopping", monitor, mode, min_delta)
+        if patience < 0:
+            raise ValueError(f"EarlyStopping: expected a patience of at least 0, got {patience}")
         self.monitor = monitor
         self.patience = patience
         self.verbose = verbose
@@ -309,7 +318,7 @@ class BackupAndRestore(Callback):
         backup_dir: the folder of the checkpoint, "checkpoint.safetensors"; it is made.
         save_freq: "epoch", or a number of steps.
         delete_checkpoint: whether the checkpoint is removed when the training has come to its end. If it stays, `fit`
-            goes on from it with the next larger number of epochs.
+            goes on from it with the next larger number of epochs. One of more epochs than `fit` is to train stays.
 
     >>> import tempfile, numpy as np, cnnmath
     >>> from cnnmath.callbacks import BackupAndRestore
@@ -361,7 +370,8 @@ class BackupAndRestore(Callback):
             self.trainer.save_checkpoint(self.path)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        if self.delete_checkpoint:
+        fit = self.trainer._fit
+        if self.delete_checkpoint and not (fit is not None and fit.beyond):
             self.path.unlink(missing_ok=True)
 
 
@@ -372,7 +382,7 @@ class CSVLogger(Callback):
     matrix, is one field, "[...]".
 
     Args:
-        filename: the file; its folder must exist.
+        filename: the file; its folder is made.
         separator: between fields.
         append: go on with the file, with the columns of its first row, instead of replacing it.
 
@@ -388,6 +398,7 @@ class CSVLogger(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.keys = None
         path = Path(self.filename)
+        path.parent.mkdir(parents=True, exist_ok=True)
         first = self.trainer.initial_epoch
         if not (self.append or first) or not path.exists():
             write_bytes(path, b"")

@@ -396,6 +396,16 @@ def pair(op: str, name: str, value: Any, least: int, also: str = "") -> Pair:
     return first, last
 
 
+def _hint(x: Shape, channels: int) -> str:
+    """What to do with images whose channels are elsewhere, or not there."""
+    if x[-1] == channels:
+        form, axes = ("(N, H, W, C)", "0, 3, 1, 2") if len(x) == 4 else ("(H, W, C)", "2, 0, 1")
+        return f"; this looks like {form}: x.transpose({axes})"
+    if len(x) == 3 and channels == 1:
+        return "; for grey images (N, H, W) add the channels: x[:, None]"
+    return ""
+
+
 def _check(x: Shape, weight: Shape, bias: Shape | None, g: Geometry) -> None:
     shapes = f"(input: {x}, weight: {weight}" + (f", groups: {g.groups})" if g.groups > 1 else ")")
     channels = x[-3]
@@ -404,6 +414,7 @@ def _check(x: Shape, weight: Shape, bias: Shape | None, g: Geometry) -> None:
     if weight[1] * g.groups != channels:
         raise ValueError(
             f"conv2d: weight expects {weight[1] * g.groups} input channels, input has {channels} {shapes}"
+            + _hint(x, weight[1] * g.groups)
         )
     if bias is not None and bias != (weight[0],):
         raise ValueError(f"conv2d: bias expects shape ({weight[0]},), got {bias} {shapes}")

@@ -172,8 +172,9 @@ def _check(x: Tensor, channels: dict[str, Tensor | None], training: bool) -> Non
         raise ValueError(f"batch_norm: x expects at least 2 dims, (N, C, ...), got {x.shape}")
     for name, t in channels.items():
         if t is not None and t.shape != (x.shape[1],):
+            wants = f"{t.size} channels" if t.ndim == 1 else "one dim, the channels"
             raise ValueError(
-                f"batch_norm: {name} expects shape ({x.shape[1]},), got {t.shape} (x: {x.shape})"
+                f"batch_norm: {name} expects {wants}, x has {x.shape[1]} ({name}: {t.shape}, x: {x.shape})"
             )
     if training and prod(x.shape[:1] + x.shape[2:]) == 1:
         raise ValueError(f"batch_norm: expected more than one value per channel in training, got x {x.shape}")

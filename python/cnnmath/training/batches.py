@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from ..data.loader import DataLoader
 from ..data.transforms import Key, Transform
 from ..graph.variable import default_order, logical, physical
 from ..planner.random import shuffled as shuffled
@@ -81,6 +83,10 @@ class ArrayBatches:
     def __iter__(self) -> Iterator[Batch]:
         return self.ordered(None)
 
+    def first(self) -> Batch | None:
+        """A batch to look at beforehand."""
+        return next(iter(self))
+
     def ordered(
         self, order: np.ndarray | None, first: int = 0, augment: Transform | None = None, key: Key = (0, 0)
     ) -> Iterator[Batch]:
@@ -120,6 +126,16 @@ class IterableBatches:
         if state is not None and hasattr(self._batches, "load_state_dict"):
             self._batches.load_state_dict(state)
 
+    def first(self) -> Batch | None:
+        """A batch to look at beforehand, of a list or of a DataLoader, which is set back; of others None."""
+        if not isinstance(self._batches, (list, tuple, DataLoader)):
+            return None
+        before = self.state_dict()
+        try:
+            return next(iter(self), None)
+        finally:
+            self.load_state_dict(before)
+
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._batches:
             if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
@@ -151,6 +167,17 @@ def split(arrays: Sequence[Any], fraction: float) -> tuple[Batch, Batch]:
     return tuple(a[:at] for a in found), tuple(a[at:] for a in found)
 
 
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Errors of shapes and dtypes that arise inside say where they come from."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if type(error) in (TypeError, ValueError):  # others may not be made of a text
+            error.args = (f"{what}: {error}",)
+        raise
+
+
 def iterable(batches: Any, op: str) -> IterableBatches:
     if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
         raise TypeError(f"{op}: expected arrays x and y, or an iterable of batches (x, y) alone")
@@ -170,5 +197,6 @@ def validation_of(data: Any, batch_size: int) -> ArrayBatches | IterableBatches:
     arrays = isinstance(data, list) and all(isinstance(part, np.ndarray) for part in data)
     if (arrays or isinstance(data, tuple)) and len(data) in (2, 3):
         x, y, weights = (*data, None)[:3]
-        return ArrayBatches(x, y, max(batch_size, PREDICT_BATCH), weights)
+        with naming("validation_data"):
+            return ArrayBatches(x, y, max(batch_size, PREDICT_BATCH), weights)
     return iterable(data, "fit: validation_data")

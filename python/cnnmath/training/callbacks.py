@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..nn import Module
     from .trainer import Trainer
 
 Logs = dict[str, Any]
@@ -34,12 +35,17 @@ class Callback:
     Attributes:
         trainer: the Trainer, set when `fit` starts. `self.trainer.stop_training = True` ends the training: after the
             epoch, or, from a hook of a step, after the step; the epoch is then closed as any other.
+        model: the trainer's model, as in Keras.
     """
 
     trainer: Trainer
 
     def set_trainer(self, trainer: Trainer) -> None:
         self.trainer = trainer
+
+    @property
+    def model(self) -> Module:
+        return self.trainer.model
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Before the first epoch."""

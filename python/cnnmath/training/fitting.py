@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..data.transforms import Transform
 from ..planner.random import generator, shuffled
 from . import checkpoint
-from .batches import ArrayBatches, Batch, IterableBatches
+from .batches import ArrayBatches, Batch, IterableBatches, naming
 from .callbacks import Callbacks, History
+from .checks import check_training, check_validation
 from .interrupt import Interruptible
 from .progress import Progress
 from .steps import in_mode
@@ -26,6 +28,7 @@ class Fit:
         history: the numbers of the epochs.
         epoch: how many epochs are over.
         step: how many steps of the next one are done.
+        beyond: whether the checkpoint that it goes on from is further than it is to train.
     """
 
     def __init__(
@@ -47,11 +50,13 @@ class Fit:
         self._weigh, self._augment = weigh, augment
         self._saved: dict[str, Any] | None = None  # a checkpoint to go on from
         self.epoch = self.step = 0
+        self.beyond = False
         self._begun = False  # whether the epoch is in progress
         self._loaders: list[Any] = []  # as they were when it began
         self._sum_of_losses, self._samples = 0.0, 0
         self._logs: dict[str, Any] | None = None  # its numbers, when its steps are over
         self._between = True  # states, not within a step
+        self._checked = self._told = False  # the data, and that the loss is NaN
 
     def resume(self, saved: dict[str, Any]) -> None:
         """Goes on from a checkpoint. Raises ValueError where it is none of such a fit, with nothing changed."""
@@ -73,6 +78,13 @@ class Fit:
         self._sum_of_losses, self._samples = place["sum_of_losses"], place["samples"]
         self._loaders = place["loaders"]
         trainer.stop_training = place["stop"]
+        self.beyond = self.epoch + (self.step > 0) > self._epochs
+        if self.beyond:
+            warnings.warn(
+                f"fit: {saved['path']} is at epoch {self.epoch} already, so that nothing is trained with "
+                f"epochs={self._epochs}; epochs counts those before it, too",
+                stacklevel=3,
+            )
         for part, state in zip((self._batches, self._validation), self._loaders):
             if isinstance(part, IterableBatches):
                 part.load_state_dict(state)
@@ -116,6 +128,8 @@ class Fit:
         trainer = self.trainer
         over = self.epoch >= self._epochs or (not self._begun and trainer.stop_training)
         try:
+            if self._validation is not None and not over:
+                check_validation(trainer, self._validation)
             with in_mode(trainer.model, True), Interruptible() as interrupts:
                 self.calls("on_train_begin", {})
                 if not self._begun:
@@ -162,7 +176,8 @@ class Fit:
             self._restore()
             logs = dict(self._logs or {})
             if self._validation is not None:
-                found = trainer._evaluate(self._validation, interrupts)
+                with naming("validation_data"):
+                    found = trainer._evaluate(self._validation, interrupts)
                 logs.update({f"val_{name}": value for name, value in found.items()})
             progress.end(logs)
         finally:
@@ -205,6 +220,9 @@ class Fit:
         # A checkpoint may be of a step that ended the training.
         for batch in () if trainer.stop_training and self.step else batches:
             x, y = batch[:2]
+            if not self._checked and self._batches is not None:
+                self._checked = True
+                check_training(trainer, self._batches, batch, self._weigh)
             if begin:
                 calls("on_train_batch_begin", self.step, {})
             self._between = False
@@ -224,6 +242,13 @@ class Fit:
             interrupts.check()
             if trainer.stop_training:
                 break
+            if loss != loss and not self._told:
+                self._told = True
+                warnings.warn(
+                    f"fit: the loss is NaN in step {self.step} of epoch {self.epoch + 1}: look for NaN in the data, or "
+                    "take a smaller learning rate",
+                    stacklevel=5,
+                )
         self._between = False
         if trainer._pending.batches:
             trainer._update()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import metrics as known_metrics
+from ..functional._moves import cast
 from ..graph.autodiff import differentiate
 from ..graph.ir import Tensor, attribute
 from ..nn import Module, Parameter
@@ -78,7 +79,7 @@ class Steps:
 
         Args:
             x: the input of the model.
-            y: the target, as the loss wants it; integers of any dtype become int64.
+            y: the target, as the loss wants it; integers of any dtype become int64, floating values the output's dtype.
         """
         return self._train_step(np.asarray(x), np.asarray(y))[0]
 
@@ -131,6 +132,8 @@ class Steps:
     def _objective(self, x: Tensor, y: Tensor, *weights: Tensor) -> tuple[Tensor, Any]:
         """(loss of a batch, output of the model)."""
         output = self.model(x)
+        if isinstance(output, Tensor) and output.ndim == y.ndim and output.dtype.kind == y.dtype.kind == "f":
+            y = cast(y, output.dtype)  # probabilities and values, as NumPy makes them: float64
         if weights:
             return weighted_loss(self.loss, output, y, *weights), output
         loss = self.loss(output, y)

@@ -116,7 +116,7 @@ class Trainer(Steps):
         Args:
             x: samples, (n, ...); or, without `y`, an iterable that gives batches (x, y) or (x, y, sample_weight) anew
                 for each epoch, which then decides on their size and order.
-            y: targets, (n, ...); integers of any dtype become int64.
+            y: targets, (n, ...); integers of any dtype become int64, floating values the dtype of the output.
             batch_size: samples of a step; the last step of an epoch may have fewer.
             epochs: passes over the data.
             verbose: 0 for silence, 2 for a line for each epoch, 1 for a progress bar too; "auto" is 1 on a terminal,
@@ -170,6 +170,10 @@ class Trainer(Steps):
             if sample_weight is not None:
                 raise ValueError("fit: expected class_weight or sample_weight, not both")
             weigh = ClassWeights(class_weight)
+        if any(True for _ in self.model.parameters()) and not self._trainable():
+            raise ValueError(
+                "fit: expected parameters to train, but all of the model are frozen; see model.unfreeze()"
+            )
         transform = None if augment is None else as_transform(augment, "fit: augment")
         batches = batches_of(x, y, batch_size, sample_weight, "fit")
         validation = None if validation_data is None else validation_of(validation_data, batch_size)
@@ -245,7 +249,13 @@ class Trainer(Steps):
     # Evaluation.
 
     def evaluate(
-        self, x: Any, y: Any = None, batch_size: int = PREDICT_BATCH, *, sample_weight: Any = None
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = PREDICT_BATCH,
+        *,
+        sample_weight: Any = None,
+        verbose: Any = 0,
     ) -> dict[str, Any]:
         """Loss and metrics in evaluation mode, over all samples: {"loss": ..., "accuracy": ...}.
 
@@ -253,7 +263,9 @@ class Trainer(Steps):
             x, y: samples and targets; or, without `y`, an iterable of batches (x, y).
             batch_size: samples computed at once.
             sample_weight: weights of the samples in the loss, as for `fit`.
+            verbose: as for `fit`; nothing is shown in any case.
         """
+        level(verbose)
         return self._evaluate(batches_of(x, y, batch_size, sample_weight, "evaluate"))
 
     def _evaluate(
@@ -279,17 +291,24 @@ class Trainer(Steps):
         penalty = sum(float(regularizer(self.model)) for regularizer in self.regularizers)
         return self._logs(sum_of_losses / count + penalty)
 
-    def predict(self, x: Any, batch_size: int = PREDICT_BATCH) -> np.ndarray:
+    def predict(self, x: Any, batch_size: int = PREDICT_BATCH, *, verbose: Any = 0) -> np.ndarray:
         """The model's outputs in evaluation mode.
 
         Args:
             x: samples, (n, ...).
             batch_size: samples computed at once; it changes no more than the rounding.
+            verbose: as for `fit`; nothing is shown in any case.
         """
+        level(verbose)
         rows, batch_size = Rows(x, "x"), checked_size(batch_size)
         with in_mode(self.model, False), using(self.generator):
             starts = range(0, max(len(rows), 1), batch_size)
             parts = [self.model(rows.rows(slice(start, start + batch_size))) for start in starts]
+        if rows.physical.ndim == 3 and np.shape(parts[0])[:1] != (min(batch_size, len(rows)),):
+            raise ValueError(
+                f"predict: x {rows.physical.shape} was read as one image (C, H, W), so that the output has shape "
+                f"{np.shape(parts[0])}; add the channels: x[:, None], or the samples: x[None]"
+            )
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def __repr__(self) -> str:

@@ -81,7 +81,8 @@ class ClassWeights:
     def __init__(self, weights: Any) -> None:
         if not isinstance(weights, Mapping):
             raise TypeError(
-                f"class_weight: expected a dict from class indices to weights, got {type(weights).__name__}"
+                f"class_weight: expected a dict from class indices to weights, got {type(weights).__name__}; "
+                "of an array w that is dict(enumerate(w))"
             )
         for key, value in weights.items():
             if isinstance(key, bool) or not isinstance(key, (int, np.integer)) or key < 0:
@@ -91,6 +92,14 @@ class ClassWeights:
                     f"class_weight: expected a finite weight of at least 0 for class {key}, got {value!r}"
                 )
         self._weights = {int(key): float(value) for key, value in weights.items()}
+
+    def check(self, classes: int) -> None:
+        """Raises ValueError for an index that is not below the number of classes."""
+        most = max(self._weights, default=0)
+        if most >= classes:
+            raise ValueError(
+                f"class_weight: expected class indices in [0, {classes - 1}] as keys, got {most}"
+            )
 
     def __call__(self, y: np.ndarray) -> np.ndarray:
         """The weight of each target: of class indices, or of the likeliest class where they are probabilities."""
