@@ -207,13 +207,13 @@ void split_pack(const Sweep<float>& s, const WeightsAt<float>& w, void* out, int
       };
       if (s.ic % kSplitDepth == 0) {
         wild |= split_b(to, at(l), w.o_step == 1 ? Lie::along_i : Lie::along_k,
-                        w.o_step == 1 ? w.k_step : w.o_step, outs, depth);
+                        w.o_step == 1 ? w.k_step : w.o_step, outs, depth, Pairs::neighbours);
         continue;
       }
       float rows[kSplitDepth * kSplitLanes];
       for (int64_t k = 0; k < depth; ++k)
         for (int64_t o = 0; o < outs; ++o) rows[k * kSplitLanes + o] = at(l + k)[o * w.o_step];
-      wild |= split_b(to, rows, Lie::along_i, kSplitLanes, outs, depth);
+      wild |= split_b(to, rows, Lie::along_i, kSplitLanes, outs, depth, Pairs::neighbours);
     }
   }
   const_cast<uint32_t*>(wild_outputs(f, packed))[tile] = wild;

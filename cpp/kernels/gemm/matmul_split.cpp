@@ -1,10 +1,9 @@
 // How the product is cut: into tasks over blocks of rows x blocks of columns. (Where matmul.cpp cuts k too, C is smaller
 // than what comes here.)
 //
-// Phase `pack` (more than one block of rows): B as the unit reads it, [panel][block of k][tile of columns][plane]. Phase
-// `sum`: a task splits its rows of A piece by piece of k, and where it alone reads B its columns of B too,
-// multiplies, and collects C in scratch; then come the rows and columns that could not be split, what C held, bias
-// and act.
+// Phases `pack` split the operands that more than one task reads: B as [panel][block of k][tile of columns][plane], A as [tile of
+// rows][block of k][plane]. Phase `sum`: a task splits what it alone reads, A piece by piece of k, B panel by panel, multiplies, and
+// collects C in scratch; then come the rows and columns that could not be split, what C held, bias and act.
 #include "kernels/gemm/matmul_split.h"
 
 #if defined(__AMX_BF16__)
@@ -23,21 +22,23 @@ constexpr int64_t kTaskFlops = 8 << 20;  // about 10 us
 struct Plan {
   int64_t rows, columns;  // of a task
   int64_t row_blocks, column_blocks;
-  int64_t blocks;  // of k
-  int64_t tiles;   // of 16 columns
-  int64_t piece;   // blocks of k in a piece
-  bool packs_ahead;
+  int64_t blocks;            // of k
+  int64_t row_tiles, tiles;  // of 16 rows, of 16 columns
+  int64_t piece;             // blocks of k in a piece
+  bool packs_a, packs_b;     // ahead
   // Packed B: panel p begins at tile 2 p; tile t, block l.
   int64_t tiles_of(int64_t panel) const { return min_of(tiles - 2 * panel, 2); }
   // Sums of all panels are kept from piece to piece.
   bool collects() const { return piece < blocks; }
-  int64_t packed_bytes() const { return packs_ahead ? tiles * blocks * kSplitBlock : 0; }
-  int64_t wild_bytes() const { return packs_ahead ? round_up(tiles * blocks * 4, 64) : 0; }
+  int64_t packed_tiles() const { return (packs_a ? row_tiles : 0) + (packs_b ? tiles : 0); }
+  int64_t packed_bytes() const { return packed_tiles() * blocks * kSplitBlock; }
+  int64_t wild_bytes() const { return round_up(packed_tiles() * blocks * 4, 64); }
 };
 
 Plan plan(const MatmulShape& s) {
   Plan f{};
   f.blocks = ceil_div(s.k, kSplitDepth);
+  f.row_tiles = ceil_div(s.m, kSplitLanes);
   f.tiles = ceil_div(s.n, kSplitLanes);
   f.row_blocks = ceil_div(s.m, kRows);
   f.rows = ceil_div(ceil_div(s.m, f.row_blocks), 2 * kSplitLanes) * 2 * kSplitLanes;
@@ -49,19 +50,20 @@ Plan plan(const MatmulShape& s) {
   f.column_blocks = ceil_div(panels, min_of(max_of(wanted, 1), kColumns / kPanel));
   f.columns = ceil_div(panels, f.column_blocks) * kPanel;
   f.column_blocks = ceil_div(s.n, f.columns);
-  f.packs_ahead = f.row_blocks > 1;
+  f.packs_a = f.column_blocks > 1;
+  f.packs_b = f.row_blocks > 1;
   f.piece = f.blocks > kPiece ? ceil_div(f.blocks, ceil_div(f.blocks, kPiece)) : f.blocks;
   return f;
 }
 
 // Scratch of a task.
 struct Room {
-  char* a;   // [block of k][tile of rows][plane]
+  char* a;   // [tile of rows][block of k][plane]
   char* b;   // one panel: [block of k][tile of columns][plane]
   float* c;  // [panel][tile of rows][tile of columns]
 };
-int64_t a_bytes(const Plan& f) { return f.piece * (f.rows / kSplitLanes) * kSplitBlock; }
-int64_t b_bytes(const Plan& f) { return f.packs_ahead ? 0 : f.piece * 2 * kSplitBlock; }
+int64_t a_bytes(const Plan& f) { return f.packs_a ? 0 : f.piece * (f.rows / kSplitLanes) * kSplitBlock; }
+int64_t b_bytes(const Plan& f) { return f.packs_b ? 0 : f.piece * 2 * kSplitBlock; }
 int64_t c_bytes(const Plan& f) { return f.rows * (f.collects() ? f.columns : kPanel) * 4; }
 
 struct Operands {
@@ -69,8 +71,8 @@ struct Operands {
   const float* b;
   const float* bias;
   float* c;
-  const char* packed;
-  const uint32_t* wild;
+  char *packed_a, *packed_b;
+  uint32_t *wild_a, *wild_b;  // [tile][block of k]
 };
 
 const float* at_a(const MatmulShape& s, const float* a, int64_t i, int64_t l) {
@@ -80,19 +82,34 @@ const float* at_b(const MatmulShape& s, const float* b, int64_t l, int64_t j) {
   return s.tb ? b + j * s.k + l : b + l * s.n + j;
 }
 
+// Block l of a tile.
+uint32_t pack_a(const MatmulShape& s, const float* a, char* to, int64_t tile, int64_t l) {
+  const int64_t i = tile * kSplitLanes, k = l * kSplitDepth;
+  return split_a(to, at_a(s, a, i, k), s.ta ? Lie::along_i : Lie::along_k, s.ta ? s.m : s.k,
+                 min_of(s.m - i, kSplitLanes), min_of(s.k - k, kSplitDepth));
+}
 uint32_t pack_b(const MatmulShape& s, const float* b, char* to, int64_t tile, int64_t l) {
-  const int64_t j = tile * kSplitLanes;
-  return split_b(to, at_b(s, b, l, j), s.tb ? Lie::along_k : Lie::along_i, s.tb ? s.k : s.n,
-                 min_of(s.n - j, kSplitLanes), min_of(s.k - l, kSplitDepth));
+  const int64_t j = tile * kSplitLanes, k = l * kSplitDepth;
+  return split_b(to, at_b(s, b, k, j), s.tb ? Lie::along_k : Lie::along_i, s.tb ? s.k : s.n,
+                 min_of(s.n - j, kSplitLanes), min_of(s.k - k, kSplitDepth), Pairs::apart);
 }
 
-// A block of k of all columns.
-void pack_task(const MatmulShape& s, const Plan& f, const float* b, char* packed, uint32_t* wild,
-               int64_t block) {
-  for (int64_t tile = 0; tile < f.tiles; ++tile) {
-    const int64_t panel = tile / 2, width = f.tiles_of(panel);
-    char* to = packed + (2 * panel * f.blocks + block * width + tile % 2) * kSplitBlock;
-    wild[tile * f.blocks + block] = pack_b(s, b, to, tile, block * kSplitDepth);
+// Tasks of the phases `pack`: rows that lie along k from end to end, others a block of k at a time.
+int64_t pack_a_tasks(const MatmulShape& s, const Plan& f) { return s.ta ? f.blocks : f.row_tiles; }
+int64_t pack_b_tasks(const MatmulShape& s, const Plan& f) { return s.tb ? f.tiles : f.blocks; }
+
+void pack_a_task(const MatmulShape& s, const Plan& f, const Operands& o, int64_t task) {
+  for (int64_t i = 0; i < (s.ta ? f.row_tiles : f.blocks); ++i) {
+    const int64_t tile = s.ta ? i : task, block = s.ta ? task : i, at = tile * f.blocks + block;
+    o.wild_a[at] = pack_a(s, o.a, o.packed_a + at * kSplitBlock, tile, block);
+  }
+}
+
+void pack_b_task(const MatmulShape& s, const Plan& f, const Operands& o, int64_t task) {
+  for (int64_t i = 0; i < (s.tb ? f.blocks : f.tiles); ++i) {
+    const int64_t tile = s.tb ? task : i, block = s.tb ? i : task, panel = tile / 2;
+    char* to = o.packed_b + (2 * panel * f.blocks + block * f.tiles_of(panel) + tile % 2) * kSplitBlock;
+    o.wild_b[tile * f.blocks + block] = pack_b(s, o.b, to, tile, block);
   }
 }
 
@@ -111,72 +128,87 @@ struct Part {
   int64_t row_tiles() const { return ceil_div(i1 - i0, kSplitLanes); }
 };
 
-// Sums of a panel to C; `sums` holds its tiles, `step` numbers from one row of tiles to the next.
-void finish(const MatmulShape& s, const Operands& o, const Part& part, const float* sums, int64_t step,
-            int64_t panel, const uint32_t* wild_rows, const uint32_t* wild_columns) {
-  const int64_t begin = panel * kPanel, end = min_of(begin + kPanel, part.j1);
-  for (int64_t i = part.i0; i < part.i1; ++i) {
-    const int64_t r = (i - part.i0) / kSplitLanes, lane = (i - part.i0) % kSplitLanes;
-    const bool wild_row = wild_rows[r] >> lane & 1;
-    for (int64_t j = begin; j < end; j += kSplitLanes) {
-      const int64_t tile = (j - begin) / kSplitLanes, n = min_of(end - j, kSplitLanes);
-      const uint32_t wild = wild_row ? 0xffff : wild_columns[tile];
+// A tile of sums to C, rows [i, i1) and columns [j, j1); `wild` has bits for rows and columns whose numbers are to be computed by
+// themselves.
+void finish(const MatmulShape& s, const Operands& o, const float* sums, int64_t i, int64_t i1, int64_t j,
+            int64_t j1, uint32_t wild_rows, uint32_t wild_columns) {
+  const int64_t n = j1 - j;
+  const Vec<float> bias = o.bias ? load_n(o.bias + j, n) : zero<float>();
+  float* c = o.c + i * s.n + j;
+  for (; i < i1; ++i, sums += kSplitLanes, c += s.n, wild_rows >>= 1) {
+    Vec<float> v = load(sums);
+    if (const uint32_t wild = wild_rows & 1 ? 0xffff : wild_columns) {
       float line[kSplitLanes];
-      Vec<float> v = load(sums + r * step + tile * kSplitNumbers + lane * kSplitLanes);
-      if (wild) {
-        store(line, v);
-        for (int64_t q = 0; q < n; ++q)
-          if (wild >> q & 1) line[q] = dot(s, o, i, j + q);
-        v = load(line);
-      }
-      float* c = o.c + i * s.n + j;
-      if (s.accumulate) v = v + load_n(c, n);
-      if (o.bias) v = v + load_n(o.bias + j, n);
-      if (s.relu) v = max(zero<float>(), v);
-      store_n(c, v, n);
+      store(line, v);
+      for (int64_t q = 0; q < n; ++q)
+        if (wild >> q & 1) line[q] = dot(s, o, i, j + q);
+      v = load(line);
     }
+    if (s.accumulate) v = v + load_n(c, n);
+    if (o.bias) v = v + bias;
+    if (s.relu) v = max(zero<float>(), v);
+    if (n == kSplitLanes)
+      store(c, v);
+    else
+      store_n(c, v, n);
   }
 }
 
 void sum(const MatmulShape& s, const Plan& f, const Operands& o, const Room& room, const Part& part) {
-  const int64_t row_tiles = part.row_tiles(), a_block = row_tiles * kSplitBlock;
-  int64_t a_offset[kPiece], b_offset[kPiece];
-  for (int64_t q = 0; q < kPiece; ++q) a_offset[q] = q * a_block;
+  const int64_t row_tiles = part.row_tiles(), first_tile = part.i0 / kSplitLanes;
+  const int64_t first_panel = part.j0 / kPanel, end_panel = ceil_div(part.j1, kPanel);
+  int64_t a_offset[kPiece], b_offset[2][kPiece];
+  for (int64_t q = 0; q < kPiece; ++q) {
+    a_offset[q] = q * kSplitBlock;
+    for (int64_t w = 0; w < 2; ++w) b_offset[w][q] = q * (w + 1) * kSplitBlock;
+  }
+  const bool plain = !f.collects() && !s.accumulate && !o.bias && !s.relu;
   uint32_t wild_rows[kRows / kSplitLanes] = {}, wild_columns[kColumns / kSplitLanes] = {};
   for (int64_t l = 0; l < f.blocks; l += f.piece) {
-    const int64_t end = min_of(l + f.piece, f.blocks);
+    const int64_t end = min_of(l + f.piece, f.blocks), count = end - l;
+    const char* a = f.packs_a ? o.packed_a + (first_tile * f.blocks + l) * kSplitBlock : room.a;
+    const int64_t a_tile = (f.packs_a ? f.blocks : f.piece) * kSplitBlock;
     for (int64_t r = 0; r < row_tiles; ++r) {
-      const int64_t i = part.i0 + r * kSplitLanes;
       for (int64_t q = l; q < end; ++q)
-        wild_rows[r] |=
-            split_a(room.a + (q - l) * a_block + r * kSplitBlock, at_a(s, o.a, i, q * kSplitDepth),
-                    s.ta ? Lie::along_i : Lie::along_k, s.ta ? s.m : s.k, min_of(part.i1 - i, kSplitLanes),
-                    min_of(s.k - q * kSplitDepth, kSplitDepth));
+        wild_rows[r] |= f.packs_a
+                            ? o.wild_a[(first_tile + r) * f.blocks + q]
+                            : pack_a(s, o.a, room.a + r * a_tile + (q - l) * kSplitBlock, first_tile + r, q);
     }
-    for (int64_t panel = part.j0 / kPanel; panel * kPanel < part.j1; ++panel) {
-      const int64_t width = f.tiles_of(panel), local = 2 * panel - part.j0 / kSplitLanes;
+    for (int64_t panel = first_panel; panel < end_panel; ++panel) {
+      const int64_t width = f.tiles_of(panel), local = 2 * (panel - first_panel);
       uint32_t* wild = wild_columns + local;
-      const char* b = o.packed + (2 * panel * f.blocks + l * width) * kSplitBlock;
-      for (int64_t q = l; q < end; ++q) {
-        for (int64_t w = 0; w < width; ++w) {
-          if (f.packs_ahead)
-            wild[w] |= o.wild[(2 * panel + w) * f.blocks + q];
-          else
-            wild[w] |=
-                pack_b(s, o.b, room.b + ((q - l) * width + w) * kSplitBlock, 2 * panel + w, q * kSplitDepth);
+      const char* b = f.packs_b ? o.packed_b + (2 * panel * f.blocks + l * width) * kSplitBlock : room.b;
+      for (int64_t w = 0; w < width; ++w) {
+        const int64_t tile = 2 * panel + w;
+        for (int64_t q = l; q < end; ++q)
+          wild[w] |= f.packs_b ? o.wild_b[tile * f.blocks + q]
+                               : pack_b(s, o.b, room.b + ((q - l) * width + w) * kSplitBlock, tile, q);
+      }
+      SplitCall call{count, a_offset, 64, kSplitTile, b, b_offset[width - 1], kSplitBlock, kSplitTile, l > 0};
+      float* sums = room.c + (f.collects() ? local * row_tiles * kSplitNumbers : 0);
+      const int64_t j = panel * kPanel, end_j = min_of(j + width * kSplitLanes, s.n),
+                    step = width * kSplitNumbers;
+      for (int64_t r = 0; r < row_tiles; r += 2) {
+        const int64_t i = part.i0 + r * kSplitLanes, height = min_of(row_tiles - r, 2);
+        const char* rows[2] = {a + r * a_tile, a + (r + 1) * a_tile};
+        float* out[2] = {sums + r * step, sums + (r + 1) * step};
+        // Whole tiles that are nothing but sums go to C at once.
+        const bool whole = i + height * kSplitLanes <= part.i1 && j + width * kSplitLanes <= s.n;
+        const bool odd =
+            (wild_rows[r] | (height > 1 ? wild_rows[r + 1] : 0) | wild[0] | (width > 1 ? wild[1] : 0)) != 0;
+        const bool at_once = plain && whole && !odd;
+        if (at_once)
+          for (int64_t q = 0; q < 2; ++q) out[q] = o.c + (i + q * kSplitLanes) * s.n + j;
+        call.c_row = at_once ? s.n * 4 : 64;
+        call.c_tile = at_once ? 64 : kSplitTile;
+        split_tile(static_cast<int>(height), static_cast<int>(width))(rows, out, call);
+        for (int64_t q = 0; !at_once && end == f.blocks && q < height * width; ++q) {
+          const int64_t tile = r + q / width, row = part.i0 + tile * kSplitLanes,
+                        column = j + q % width * kSplitLanes;
+          finish(s, o, out[0] + q * kSplitNumbers, row, min_of(row + kSplitLanes, part.i1), column,
+                 min_of(column + kSplitLanes, end_j), wild_rows[tile], wild[q % width]);
         }
       }
-      if (!f.packs_ahead) b = room.b;
-      for (int64_t q = 0; q < kPiece; ++q) b_offset[q] = q * width * kSplitBlock;
-      const SplitCall call{end - l, a_offset, 64, kSplitTile, b, b_offset, kSplitBlock, kSplitTile, l > 0};
-      float* c = room.c + (f.collects() ? local * row_tiles * kSplitNumbers : 0);
-      const int64_t step = width * kSplitNumbers;
-      for (int64_t r = 0; r < row_tiles; r += 2) {
-        const char* rows[2] = {room.a + r * kSplitBlock, room.a + (r + 1) * kSplitBlock};
-        float* out[2] = {c + r * step, c + (r + 1) * step};
-        split_tile(r + 1 < row_tiles ? 2 : 1, static_cast<int>(width))(rows, out, call);
-      }
-      if (end == f.blocks) finish(s, o, part, c, step, panel, wild_rows, wild);
     }
   }
 }
@@ -186,15 +218,24 @@ void sum(const MatmulShape& s, const Plan& f, const Operands& o, const Room& roo
 bool takes(const MatmulShape& s) {
   // Splitting an operand costs about as much as 128 products a number. Not by m, unless A is transposed and m no batch: a row
   // of C must not depend on how many there are.
-  return s.m > 0 && s.n >= 256 && s.k >= 256 && (!s.ta || s.m >= 256);
+  return s.m > 0 && s.n >= 256 && (s.ta ? s.m >= 256 && s.k >= 64 : s.k >= 256);
 }
 
-int phases(const MatmulShape& s) { return plan(s).packs_ahead + 1; }
-int packing(const MatmulShape& s) { return plan(s).packs_ahead; }
+int phases(const MatmulShape& s) {
+  const Plan f = plan(s);
+  return f.packs_b + f.packs_a + 1;
+}
+// Where A is packed, too, the workspace changes from run to run.
+int packing(const MatmulShape& s) {
+  const Plan f = plan(s);
+  return f.packs_b && !f.packs_a;
+}
 
 int64_t tasks(const MatmulShape& s, int phase) {
   const Plan f = plan(s);
-  return f.packs_ahead && phase == 0 ? f.blocks : f.row_blocks * f.column_blocks;
+  if (f.packs_b && phase == 0) return pack_b_tasks(s, f);
+  if (f.packs_a && phase == f.packs_b) return pack_a_tasks(s, f);
+  return f.row_blocks * f.column_blocks;
 }
 
 int64_t workspace(const MatmulShape& s) {
@@ -209,23 +250,23 @@ int64_t scratch(const MatmulShape& s) {
 
 void run(const MatmulShape& s, const Task& t) {
   const Plan f = plan(s);
-  char* packed = static_cast<char*>(t.workspace);
+  char *packed = static_cast<char*>(t.workspace), *scratch = static_cast<char*>(t.scratch);
   uint32_t* wild = reinterpret_cast<uint32_t*>(packed + f.packed_bytes());
-  char* scratch = static_cast<char*>(t.scratch);
-  const Room room{scratch, scratch + a_bytes(f), reinterpret_cast<float*>(scratch + a_bytes(f) + b_bytes(f))};
+  const int64_t b_tiles = f.packs_b ? f.tiles * f.blocks : 0;
   const Operands o{static_cast<const float*>(t.a[0]),
                    static_cast<const float*>(t.a[1]),
                    static_cast<const float*>(t.a[2]),
                    static_cast<float*>(t.a[3]),
+                   packed + b_tiles * kSplitBlock,
                    packed,
+                   wild + b_tiles,
                    wild};
-  if (f.packs_ahead && t.phase == 0) {
-    pack_task(s, f, o.b, packed, wild, t.index);
-  } else {
-    const int64_t i0 = t.index / f.column_blocks * f.rows, j0 = t.index % f.column_blocks * f.columns;
-    const SplitUnit unit;
-    sum(s, f, o, room, {i0, min_of(i0 + f.rows, s.m), j0, min_of(j0 + f.columns, s.n)});
-  }
+  if (f.packs_b && t.phase == 0) return pack_b_task(s, f, o, t.index);
+  if (f.packs_a && t.phase == f.packs_b) return pack_a_task(s, f, o, t.index);
+  const int64_t i0 = t.index / f.column_blocks * f.rows, j0 = t.index % f.column_blocks * f.columns;
+  const Room room{scratch, scratch + a_bytes(f), reinterpret_cast<float*>(scratch + a_bytes(f) + b_bytes(f))};
+  const SplitUnit unit;
+  sum(s, f, o, room, {i0, min_of(i0 + f.rows, s.m), j0, min_of(j0 + f.columns, s.n)});
 }
 
 }  // namespace cnnmath::CNNMATH_ISA::matmul_split

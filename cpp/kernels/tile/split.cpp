@@ -56,71 +56,127 @@ CNNMATH_INLINE __m512i across(__m512i a, __m512i b) {
 CNNMATH_INLINE __m512i load_all(const float* p) { return _mm512_loadu_si512(p); }
 CNNMATH_INLINE __m512i load_bits(const float* p, int64_t n) { return (__m512i)load_n(p, n).r; }
 
-// Row i of the tile: lane i, its 32 numbers of k (a tile of A), for all planes.
-CNNMATH_INLINE uint32_t rows_along(char* to, const float* from, int64_t step, int64_t lanes, int64_t depth) {
-  uint32_t found = 0;
-  for (int64_t i = 0; i < kSplitLanes; ++i) {
-    __m512i* out = reinterpret_cast<__m512i*>(to) + i;
-    if (i >= lanes) {
-      for (int p = 0; p < 3; ++p) _mm512_storeu_si512(out + p * 16, _mm512_setzero_si512());
-      continue;
+// to[i] holds from[l * step + i] in lane l. Quarters of rows go side by side as they are loaded, which leaves squares of four.
+CNNMATH_INLINE void turned(const float* from, int64_t step, __m512i* to) {
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    __m512 row[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      const float* p = from + j * step + 4 * c;
+      row[j] = _mm512_castps128_ps512(_mm_loadu_ps(p));
+      row[j] = _mm512_insertf32x4(row[j], _mm_loadu_ps(p + 4 * step), 1);
+      row[j] = _mm512_insertf32x4(row[j], _mm_loadu_ps(p + 8 * step), 2);
+      row[j] = _mm512_insertf32x4(row[j], _mm_loadu_ps(p + 12 * step), 3);
     }
-    const float* row = from + i * step;
-    const __m512i x = load_bits(row, depth),
-                  y = depth > 16 ? load_bits(row + 16, depth - 16) : _mm512_setzero_si512();
-    found |= static_cast<uint32_t>((wild(x) | wild(y)) != 0) << i;
-    const Parts a = parts_of(x), b = parts_of(y);
-    _mm512_storeu_si512(out, along(a.hi, b.hi));
-    _mm512_storeu_si512(out + 16, along(a.mid, b.mid));
-    _mm512_storeu_si512(out + 32, along(a.lo, b.lo));
+    // Within each quarter: numbers of two rows in turn, then pairs of them.
+#define LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29)
+#define HIGH(a, b) __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31)
+#define LOW_PAIRS(a, b) __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
+#define HIGH_PAIRS(a, b) __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
+    const __m512d low01 = (__m512d)LOW(row[0], row[1]), high01 = (__m512d)HIGH(row[0], row[1]),
+                  low23 = (__m512d)LOW(row[2], row[3]), high23 = (__m512d)HIGH(row[2], row[3]);
+    to[4 * c] = (__m512i)LOW_PAIRS(low01, low23);
+    to[4 * c + 1] = (__m512i)HIGH_PAIRS(low01, low23);
+    to[4 * c + 2] = (__m512i)LOW_PAIRS(high01, high23);
+    to[4 * c + 3] = (__m512i)HIGH_PAIRS(high01, high23);
+#undef LOW
+#undef HIGH
+#undef LOW_PAIRS
+#undef HIGH_PAIRS
   }
-  return found;
 }
 
-// Row q of the tile: pair q of k, its 16 lanes (a tile of B), for all planes.
-CNNMATH_INLINE uint32_t pairs_across(char* to, const float* from, int64_t step, int64_t lanes,
-                                     int64_t depth) {
-  uint32_t found = 0;
-  for (int64_t q = 0; q < kSplitDepth / 2; ++q) {
-    __m512i* out = reinterpret_cast<__m512i*>(to) + q;
-    const float* row = from + 2 * q * step;
-    const __m512i x = 2 * q < depth ? load_bits(row, lanes) : _mm512_setzero_si512();
-    const __m512i y = 2 * q + 1 < depth ? load_bits(row + step, lanes) : _mm512_setzero_si512();
-    found |= static_cast<uint32_t>(wild(x) | wild(y));
+// All planes of a tile from its 16 rows: row(q, x, y) gives the two vectors whose numbers meet in the pairs of row q. Gives what
+// cannot be split: the rows with `Rows`, else the lanes.
+template <bool Rows, class F>
+CNNMATH_INLINE uint32_t split_rows(char* to, F row) {
+  __m512 most = _mm512_setzero_ps(), most2 = most;
+  const auto larger = [](__m512 a, __m512i x) {  // of the magnitudes; a NaN counts for nothing
+    return _mm512_range_ps(a, _mm512_castsi512_ps(x), 0xb);
+  };
+  for (int q = 0; q < 16; ++q, to += 64) {
+    __m512i x, y;
+    row(q, x, y);
     const Parts a = parts_of(x), b = parts_of(y);
-    _mm512_storeu_si512(out, across(a.hi, b.hi));
-    _mm512_storeu_si512(out + 16, across(a.mid, b.mid));
-    _mm512_storeu_si512(out + 32, across(a.lo, b.lo));
+    _mm512_storeu_si512(to, across(a.hi, b.hi));
+    _mm512_storeu_si512(to + kSplitTile, across(a.mid, b.mid));
+    _mm512_storeu_si512(to + 2 * kSplitTile, across(a.lo, b.lo));
+    most = larger(most, x);
+    most2 = larger(most2, y);
   }
-  return found;
+  const uint32_t found =
+      _mm512_cmp_ps_mask(larger(most, _mm512_castps_si512(most2)), _mm512_set1_ps(kSplitLimit), _CMP_GE_OQ);
+  if (!Rows || found == 0) return found;
+  uint32_t rows = 0;
+  for (int q = 0; q < 16; ++q) {
+    __m512i x, y;
+    row(q, x, y);
+    rows |= static_cast<uint32_t>((wild(x) | wild(y)) != 0) << q;
+  }
+  return rows;
 }
 
-// Between a tile of A and one of B: pairs of numbers, rows against columns.
-CNNMATH_INLINE void turn(char* tile) {
-  for (int p = 0; p < 3; ++p, tile += kSplitTile) {
-    Vec<float> square[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) square[i] = load(reinterpret_cast<const float*>(tile) + 16 * i);
-    transpose(square);
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) store(reinterpret_cast<float*>(tile) + 16 * i, square[i]);
+// Rows that are shorter or fewer than a whole tile has: copied, with zeros behind.
+struct Whole {
+  alignas(64) float numbers[512];
+  const float* from;
+  int64_t step;
+  Whole(const float* given, Lie lie, int64_t given_step, int64_t lanes, int64_t depth)
+      : from(given), step(given_step) {
+    if (lanes >= kSplitLanes && depth >= kSplitDepth) return;
+    const int64_t rows = lie == Lie::along_k ? lanes : depth, length = lie == Lie::along_k ? depth : lanes;
+    const int64_t line = lie == Lie::along_k ? kSplitDepth : kSplitLanes;
+    for (int64_t r = 0; r < 512 / line; ++r)
+      for (int64_t i = 0; i < line; i += 16)
+        _mm512_storeu_si512(numbers + r * line + i,
+                            r < rows && i < length ? load_bits(given + r * given_step + i, min_16(length - i))
+                                                   : _mm512_setzero_si512());
+    from = numbers;
+    step = line;
   }
-}
+  Whole(const Whole&) = delete;
+  static int64_t min_16(int64_t n) { return n < 16 ? n : 16; }
+};
 
 }  // namespace
 
-uint32_t split_a(char* to, const float* from, Lie lie, int64_t step, int64_t lanes, int64_t depth) {
-  if (lie == Lie::along_k) return rows_along(to, from, step, lanes, depth);
-  const uint32_t found = pairs_across(to, from, step, lanes, depth);
-  turn(to);
-  return found;
+uint32_t split_a(char* to, const float* given, Lie lie, int64_t given_step, int64_t lanes, int64_t depth) {
+  const Whole whole(given, lie, given_step, lanes, depth);
+  const float* from = whole.from;
+  const int64_t step = whole.step;
+  if (lie == Lie::along_k)
+    return split_rows<true>(to, [&](int q, __m512i& x, __m512i& y) __attribute__((always_inline)) {
+      x = load_all(from + q * step);
+      y = load_all(from + q * step + 16);
+    });
+  __m512i numbers[32];
+  turned(from, step, numbers);
+  turned(from + 16 * step, step, numbers + 16);
+  return split_rows<true>(to, [&](int q, __m512i& x, __m512i& y) __attribute__((always_inline)) {
+    x = numbers[q];
+    y = numbers[16 + q];
+  });
 }
 
-uint32_t split_b(char* to, const float* from, Lie lie, int64_t step, int64_t lanes, int64_t depth) {
-  if (lie == Lie::along_i) return pairs_across(to, from, step, lanes, depth);
-  const uint32_t found = rows_along(to, from, step, lanes, depth);
-  turn(to);
-  return found;
+uint32_t split_b(char* to, const float* given, Lie lie, int64_t given_step, int64_t lanes, int64_t depth,
+                 Pairs pairs) {
+  const Whole whole(given, lie, given_step, lanes, depth);
+  const float* from = whole.from;
+  const int64_t step = whole.step, along = pairs == Pairs::neighbours ? 2 : 1,
+                other = pairs == Pairs::neighbours ? 1 : 16;
+  if (lie == Lie::along_i)
+    return split_rows<false>(to, [&](int q, __m512i& x, __m512i& y) __attribute__((always_inline)) {
+      x = load_all(from + q * along * step);
+      y = load_all(from + (q * along + other) * step);
+    });
+  __m512i numbers[32];
+  turned(from, step, numbers);
+  turned(from + 16, step, numbers + 16);
+  return split_rows<false>(to, [&](int q, __m512i& x, __m512i& y) __attribute__((always_inline)) {
+    x = numbers[q * along];
+    y = numbers[q * along + other];
+  });
 }
 
 namespace {
@@ -246,13 +302,17 @@ namespace {
     PRODUCTS(A, B, TIMES);                                \
   }
 
+CNNMATH_INLINE char* second(float* c, const SplitCall& call) {
+  return reinterpret_cast<char*>(c) + call.c_tile;
+}
+
 void tile22(const char* const* a, float* const* c, const SplitCall& call) {
   memory_fence();
   if (call.accumulate) {
-    _tile_loadd(0, c[0], 64);
-    _tile_loadd(1, c[0] + 256, 64);
-    _tile_loadd(2, c[1], 64);
-    _tile_loadd(3, c[1] + 256, 64);
+    _tile_loadd(0, c[0], call.c_row);
+    _tile_loadd(1, second(c[0], call), call.c_row);
+    _tile_loadd(2, c[1], call.c_row);
+    _tile_loadd(3, second(c[1], call), call.c_row);
   } else {
     _tile_zero(0);
     _tile_zero(1);
@@ -260,51 +320,51 @@ void tile22(const char* const* a, float* const* c, const SplitCall& call) {
     _tile_zero(3);
   }
   BLOCKS(A2, B2, TIMES22)
-  _tile_stored(0, c[0], 64);
-  _tile_stored(1, c[0] + 256, 64);
-  _tile_stored(2, c[1], 64);
-  _tile_stored(3, c[1] + 256, 64);
+  _tile_stored(0, c[0], call.c_row);
+  _tile_stored(1, second(c[0], call), call.c_row);
+  _tile_stored(2, c[1], call.c_row);
+  _tile_stored(3, second(c[1], call), call.c_row);
   memory_fence();
 }
 
 void tile21(const char* const* a, float* const* c, const SplitCall& call) {
   memory_fence();
   if (call.accumulate) {
-    _tile_loadd(0, c[0], 64);
-    _tile_loadd(2, c[1], 64);
+    _tile_loadd(0, c[0], call.c_row);
+    _tile_loadd(2, c[1], call.c_row);
   } else {
     _tile_zero(0);
     _tile_zero(2);
   }
   BLOCKS(A2, B1, TIMES21)
-  _tile_stored(0, c[0], 64);
-  _tile_stored(2, c[1], 64);
+  _tile_stored(0, c[0], call.c_row);
+  _tile_stored(2, c[1], call.c_row);
   memory_fence();
 }
 
 void tile12(const char* const* a, float* const* c, const SplitCall& call) {
   memory_fence();
   if (call.accumulate) {
-    _tile_loadd(0, c[0], 64);
-    _tile_loadd(1, c[0] + 256, 64);
+    _tile_loadd(0, c[0], call.c_row);
+    _tile_loadd(1, second(c[0], call), call.c_row);
   } else {
     _tile_zero(0);
     _tile_zero(1);
   }
   BLOCKS(A1, B2, TIMES12)
-  _tile_stored(0, c[0], 64);
-  _tile_stored(1, c[0] + 256, 64);
+  _tile_stored(0, c[0], call.c_row);
+  _tile_stored(1, second(c[0], call), call.c_row);
   memory_fence();
 }
 
 void tile11(const char* const* a, float* const* c, const SplitCall& call) {
   memory_fence();
   if (call.accumulate)
-    _tile_loadd(0, c[0], 64);
+    _tile_loadd(0, c[0], call.c_row);
   else
     _tile_zero(0);
   BLOCKS(A1, B1, TIMES11)
-  _tile_stored(0, c[0], 64);
+  _tile_stored(0, c[0], call.c_row);
   memory_fence();
 }
 

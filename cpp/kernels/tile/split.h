@@ -28,10 +28,14 @@ constexpr int64_t kSplitBlock = 3 * kSplitTile;  // the planes of one tile
 // How a matrix lies: element (i, k) is from[i * step + k], or from[k * step + i].
 enum class Lie { along_k, along_i };
 
+// Which numbers of k stand in a pair: 2 q and 2 q + 1, or q and q + 16. The latter takes fewer shuffles; A and B must agree.
+enum class Pairs { neighbours, apart };
+
 // One tile, all planes, from `lanes` <= 16 rows of A (or columns of B) and `depth` <= 32 numbers of k; zeros beyond.
-// Gives the lanes that hold a number that cannot be split, as bits.
+// Gives the lanes that hold a number that cannot be split, as bits. A's pairs are those apart.
 uint32_t split_a(char* to, const float* from, Lie lie, int64_t step, int64_t lanes, int64_t depth);
-uint32_t split_b(char* to, const float* from, Lie lie, int64_t step, int64_t lanes, int64_t depth);
+uint32_t split_b(char* to, const float* from, Lie lie, int64_t step, int64_t lanes, int64_t depth,
+                 Pairs pairs);
 
 // n numbers one behind the other, into planes `plane` numbers apart. Tells whether there was one that cannot be split or a NaN: its parts are
 // 0.
@@ -59,8 +63,9 @@ struct SplitCall {
   const int64_t* b_offset;  // bytes, of each block
   int64_t b_tile, b_plane;  // bytes from tile to tile, from plane to plane
   bool accumulate;
+  int64_t c_row = 64, c_tile = kSplitTile;  // bytes from row to row, from tile to tile
 };
-// a: the first row of each tile of rows. c: where the tiles of C of these rows lie, 256 numbers each, one behind the other.
+// a: the first row of each tile of rows. c: where the tiles of C of these rows lie.
 // ma, nb: 1 or 2.
 using SplitFn = void (*)(const char* const* a, float* const* c, const SplitCall& call);
 SplitFn split_tile(int ma, int nb);
