@@ -176,10 +176,7 @@ def test_peers(capsys, tmp_path):
         str(tmp_path / "new"),
         *BRIEF,
         "--libraries",
-        "cnnmath",
-        "numpy",
-        "onnxruntime",
-        "openvino",
+        *installed(["cnnmath", "numpy", "onnxruntime", "openvino"]),
     )
     train, infer = ([row["library"] for row in rows if row["mode"] == mode] for mode in ("train", "infer"))
     assert train == ["cnnmath", "numpy"]

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from .._arguments import whole
 from .layers import FACTORY
-from .race import Ended, Runner, Team, add_arguments, installed, progress, race
+from .race import Ended, Runner, Team, add_arguments, parsed, progress, race
 from .report import Row, report
 
 MOST_FLOP, MOST_BYTES = 4e9, 30e6  # of a forward pass; of x or y: larger arrays get fresh pages at each step
@@ -108,16 +109,18 @@ def main(arguments: list[str]) -> None:
         prog="cnnmath bench cliffs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser, ["torch-channels_last", "cnnmath"], seconds=0.03, rounds=3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=300, help="how many layers")
-    parser.add_argument("--first", type=int, default=0, help="the number of the first one: a sweep in parts")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--count", type=whole(0), default=300, help="how many layers")
+    parser.add_argument(
+        "--first", type=whole(0), default=0, help="the number of the first one: a sweep in parts"
+    )
     parser.add_argument(
         "--parts", nargs="+", metavar="FILE", default=[], help="JSON of parts, whose rows join in"
     )
-    options = parser.parse_args(arguments)
-    libraries = installed(options.libraries)
+    options = parsed(parser, arguments)
+    libraries = options.libraries
     if len(libraries) != 2:
-        raise ImportError(f"cliffs compares two libraries, installed are {libraries}: install PyTorch")
+        raise ValueError(f"cliffs compares two libraries, got {', '.join(libraries)}")
     parts = [json.loads(Path(part).read_text()) for part in options.parts]
     if not all(part["case"] == "cliffs" for part in parts):
         raise ValueError(f"--parts: expected files that cnnmath bench cliffs wrote, got {options.parts}")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .kernel import KernelCall, aligned, build
 from .peak import with_peak
 from .plots import bars
-from .race import Team, add_arguments, contest, progress
+from .race import Team, add_arguments, contest, parsed, progress
 from .report import Row, report
 from .session import Session, sampled
 
@@ -155,7 +155,7 @@ def main(arguments: list[str]) -> None:
     add_arguments(parser, ["cnnmath", "numpy", "torch", "torch-channels_last"], seconds=0.2)
     parser.add_argument("--layers", nargs="+", choices=LAYERS, default=list(LAYERS))
     parser.add_argument("--passes", nargs="+", choices=PASSES, default=list(PASSES))
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     rows: list[Row] = []
     workloads = [(layer, which) for layer in options.layers for which in options.passes]
     with Team(options.threads) as team:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .kernel import DTYPES, KernelCall, aligned, build
 from .peak import with_peak
 from .plots import bars
-from .race import Team, add_arguments, contest, progress
+from .race import Team, add_arguments, contest, parsed, progress
 from .report import Row, report
 from .session import Session, sampled
 
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> None:
     add_arguments(parser, ["cnnmath", "numpy"], seconds=0.2)
     parser.add_argument("--products", nargs="+", choices=PRODUCTS, default=list(PRODUCTS))
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     rows: list[Row] = []
     with Team(options.threads) as team:
         for product in progress(options.products, "gemm"):

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._arguments import whole
 from .backends import load_into_torch
 from .networks import initial_state, network
+from .race import installed, not_installed
 from .report import Row, output_arguments, report
 
 Array = npt.NDArray[Any]
@@ -108,14 +110,22 @@ def curve(make: Callable[[], Any], args: argparse.Namespace, train: Any, test: A
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="cnnmath bench learning", description=__doc__)
     parser.add_argument("--network", choices=sorted(DATA), default="lenet5")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--epochs", type=whole(1), default=2)
+    parser.add_argument("--batch", type=whole(1), default=128)
+    parser.add_argument("--threads", type=whole(1, 1024), default=2)
     output_arguments(parser)
     args = parser.parse_args(arguments)
+    if not installed(["torch"]):
+        raise ImportError(f"learning compares with PyTorch; {not_installed(['torch'])}")
     from .. import data
 
     train, test = ((x - x.mean(), y) for x, y in getattr(data, DATA[args.network])())
+    steps = args.epochs * (len(train[0]) // args.batch)
+    if steps < FIRST_STEPS:
+        raise ValueError(
+            f"expected at least {FIRST_STEPS} steps, got {steps}: {len(train[0])} images, --batch {args.batch}, "
+            f"--epochs {args.epochs}"
+        )
     makers = [lambda: Cnnmath(args.network, args.threads), lambda: Torch(args.network, args.threads)]
     rows = [curve(make, args, train, test) for make in makers]
     worst = max(abs(rows[0][f"loss {i + 1}"] - rows[1][f"loss {i + 1}"]) for i in range(FIRST_STEPS))

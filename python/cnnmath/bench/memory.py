@@ -20,7 +20,7 @@ import numpy as np
 from .networks import NETWORKS, data, network
 from .peers import TOLERANCE, add_network_arguments
 from .plots import bars
-from .race import Team, WrongAnswer, installed, progress
+from .race import Team, WrongAnswer, libraries_argument, parsed, progress, threads_argument
 from .report import Row, output_arguments, report
 
 STEPS = 10
@@ -81,16 +81,16 @@ def main(arguments: list[str]) -> None:
         prog="cnnmath bench memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     libraries = ["cnnmath", "torch", "torch-channels_last"]
-    parser.add_argument("--libraries", nargs="+", default=libraries, help="the first measures the others")
-    parser.add_argument("--threads", type=int, default=2)
+    libraries_argument(parser, libraries)
+    threads_argument(parser)
     add_network_arguments(parser, ["train"], NETWORKS)
     output_arguments(parser)
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     rows: list[Row] = []
     for name in progress(options.networks, "memory"):
         batch = options.batch or network(name).batch
         first: Row | None = None
-        for library in installed(options.libraries):
+        for library in options.libraries:
             workload = {"library": library, "name": name, "batch": batch, "threads": options.threads}
             with Team(options.threads) as team:
                 row = team[library].ask(call="cnnmath.bench.memory:trained", arguments=workload)

@@ -11,7 +11,7 @@ from typing import Any
 from .layers import FACTORY
 from .peers import fastest
 from .plots import advantage
-from .race import Team, add_arguments, contest, progress
+from .race import Team, add_arguments, contest, parsed, progress
 from .report import Row, report
 
 TOLERANCE = 1e-4
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="cnnmath bench ops", description=__doc__)
     add_arguments(parser, ["cnnmath", "numpy"], seconds=0.1, rounds=5)
     parser.add_argument("--ops", nargs="+", choices=OPS, default=list(OPS), metavar="OP", help=", ".join(OPS))
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     rows: list[Row] = []
     with Team(options.threads) as team:
         for which, backward in PASSES.items():

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import whole
 from .layers import normal
-from .race import PACKAGE, Runner, Team, installed, progress, race
+from .race import PACKAGE, Runner, Team, libraries_argument, parsed, progress, race, threads_argument
 from .report import Row, output_arguments, report
 from .session import Session
 
@@ -114,14 +115,14 @@ def main(arguments: list[str]) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--calls", type=int, default=10_000, help="of each op; a tenth of the step")
-    parser.add_argument("--rounds", type=int, default=5, help="turns in which the calls are made")
-    parser.add_argument("--imports", type=int, default=9, help="fresh interpreters")
+    libraries_argument(parser, list(LIBRARIES), LIBRARIES)
+    threads_argument(parser)
+    parser.add_argument("--calls", type=whole(1), default=10_000, help="of each op; a tenth of the step")
+    parser.add_argument("--rounds", type=whole(1), default=5, help="turns in which the calls are made")
+    parser.add_argument("--imports", type=whole(1), default=9, help="fresh interpreters")
     output_arguments(parser)
-    options = parser.parse_args(arguments)
-    libraries = installed(options.libraries)
+    options = parsed(parser, arguments)
+    libraries = options.libraries
     rows: list[Row] = []
     with Team(options.threads) as team:
         for case in progress(CASES, "overheads"):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .._arguments import whole
 from .kernel import DTYPES, KernelCall, aligned, build
 from .report import Row, output_arguments, report
 from .session import Session
@@ -72,9 +73,9 @@ def with_peak(rows: list[Row], threads: int, dtype: str = "f32") -> list[Row]:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="cnnmath bench peak", description=__doc__)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--runs", type=int, default=30, help="the best of which counts")
-    parser.add_argument("--megabytes", type=int, default=256, help="of each of the triad's three arrays")
+    parser.add_argument("--threads", type=whole(1, 1024), nargs="+", default=[1, 2])
+    parser.add_argument("--runs", type=whole(1), default=30, help="the best of which counts")
+    parser.add_argument("--megabytes", type=whole(1), default=256, help="of each of the triad's three arrays")
     output_arguments(parser)
     options = parser.parse_args(arguments)
     rows: list[Row] = []

@@ -13,11 +13,12 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from .._arguments import whole
 from .backends import INFERENCE_ONLY
 from .networks import NETWORKS, flops, network
 from .peak import with_peak
 from .plots import advantage
-from .race import add_arguments, contest, progress
+from .race import add_arguments, contest, parsed, progress
 from .report import Row, report
 
 TOLERANCE = {"train": 2e-3, "infer": 2e-4}  # steps amplify rounding
@@ -29,7 +30,7 @@ def add_network_arguments(
 ) -> None:
     parser.add_argument("--networks", nargs="+", choices=networks, default=list(networks))
     parser.add_argument("--modes", nargs="+", choices=["train", "infer"], default=modes)
-    parser.add_argument("--batch", type=int, help="instead of each network's own")
+    parser.add_argument("--batch", type=whole(1), help="instead of each network's own")
 
 
 def measure(case: str, options: argparse.Namespace) -> None:
@@ -54,6 +55,8 @@ def measure(case: str, options: argparse.Namespace) -> None:
 def _picture(rows: list[Row], mode: str) -> Any:
     title = "Training steps" if mode == "train" else "Inference"
     chosen = [row for row in rows if row["mode"] == mode]
+    if not chosen:
+        return None
     return advantage(chosen, ("network",), f"{title}: how many times as fast {chosen[0]['library']} is")
 
 
@@ -84,4 +87,4 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="cnnmath bench peers", description=__doc__)
     add_arguments(parser, ["cnnmath", *TORCH, *sorted(INFERENCE_ONLY)])
     add_network_arguments(parser, ["train", "infer"])
-    measure("peers", parser.parse_args(arguments))
+    measure("peers", parsed(parser, arguments))

@@ -44,15 +44,15 @@ def bars(keys: tuple[str, ...], value: str, title: str, origin: float = 0) -> Dr
 
 
 def advantage(rows: list[Row], keys: tuple[str, ...], title: str) -> Any:
-    """How many times as fast as each other library the first one is."""
+    """How many times as fast as each other library the first one is; None where there is no other."""
     from ..viz.canvas import matplotlib
 
     others = [
         row | {"times as fast": row["time / first"]} for row in rows if row["library"] != rows[0]["library"]
     ]
-    figure = bars(keys, "times as fast", title, origin=1)(
-        others or [row | {"times as fast": 1.0} for row in rows]
-    )
+    if not others:
+        return None
+    figure = bars(keys, "times as fast", title, origin=1)(others)
     (axes,) = figure.axes
     axes.set_xscale("log")
     ratios = [row["time / first"] for row in rows]

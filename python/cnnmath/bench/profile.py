@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import whole
 from .backends import cnnmath_trainer
 from .networks import data, network
 from .peak import peak, triad
@@ -38,8 +39,8 @@ def main(arguments: list[str]) -> None:
 
     parser = argparse.ArgumentParser(prog="cnnmath bench profile", description=__doc__)
     add_network_arguments(parser, ["train"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=10, help="each time is the median over them")
+    parser.add_argument("--threads", type=whole(1, 1024), default=2)
+    parser.add_argument("--steps", type=whole(1), default=10, help="each time is the median over them")
     parser.add_argument(
         "--by", choices=["op", "layer"], default="layer", help="a row for each op and pass, or layer"
     )

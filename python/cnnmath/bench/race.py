@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from .._arguments import real, whole
 from .report import Row, output_arguments
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -184,11 +185,54 @@ def add_arguments(
     parser: argparse.ArgumentParser, libraries: list[str], seconds: float = 1.0, rounds: int = 7
 ) -> None:
     """What all races have in common."""
-    parser.add_argument("--libraries", nargs="+", default=libraries, help="the first measures the others")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=rounds, help="measurements of each library")
-    parser.add_argument("--seconds", type=float, default=seconds, help="of each measurement")
+    libraries_argument(parser, libraries)
+    threads_argument(parser)
+    parser.add_argument("--rounds", type=whole(1), default=rounds, help="measurements of each library")
+    parser.add_argument("--seconds", type=real(True), default=seconds, help="of each measurement")
     output_arguments(parser)
+
+
+def threads_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=whole(1, 1024), default=2)
+
+
+def libraries_argument(
+    parser: argparse.ArgumentParser, libraries: list[str], choices: Iterable[str] | None = None
+) -> None:
+    """Those that are named must be installed; of the usual ones `parsed` tells which are not."""
+    parser.add_argument(
+        "--libraries",
+        nargs="+",
+        type=_named,
+        choices=choices,
+        default=libraries,
+        help="the first measures the others",
+    )
+
+
+def parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    """The options; `libraries` are those that are installed, and the standard error says which are not."""
+    options = parser.parse_args(arguments)
+    missing = [library for library in options.libraries if not installed([library])]
+    if missing:
+        print(not_installed(missing), file=sys.stderr)
+    options.libraries = installed(options.libraries)
+    return options
+
+
+def _named(library: str) -> str:
+    if not installed([library]):
+        raise argparse.ArgumentTypeError(not_installed([library]))
+    return library
+
+
+def not_installed(libraries: list[str]) -> str:
+    """Says so, and what installs them."""
+    packages = list(dict.fromkeys(library.split("-")[0] for library in libraries))
+    extra = 'pip install "cnnmath[bench]"'
+    ways = {"torch": "pip install torch", "onnxruntime": extra, "openvino": extra}
+    how = ", ".join(dict.fromkeys(ways[package] for package in packages if package in ways))
+    return f"not installed: {', '.join(packages)}" + (f" ({how})" if how else "")
 
 
 def installed(libraries: list[str]) -> list[str]:
@@ -209,13 +253,13 @@ def contest(
     team: Team | None = None,
     libraries: list[str] | None = None,
 ) -> list[Row]:
-    """A race on one workload between those of `options.libraries` (or `libraries`) that are installed.
+    """A race on one workload between `options.libraries` (or `libraries`).
 
     Without a team, each workload has processes of its own.
     """
     runners = [
         Runner(library, factory, {"library": library, **workload, "threads": options.threads})
-        for library in installed(options.libraries if libraries is None else libraries)
+        for library in (options.libraries if libraries is None else libraries)
     ]
     if team is not None:
         return race(runners, team, options.rounds, options.seconds, tolerance)

@@ -6,12 +6,13 @@ import argparse
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-Draw = Callable[[list[Row]], Any]  # gives a matplotlib Figure
+Draw = Callable[[list[Row]], Any]  # gives a matplotlib Figure, or None
 
 
 def machine(threads: int) -> Row:
@@ -59,10 +60,18 @@ def text(value: Any) -> str:
 
 def output_arguments(parser: argparse.ArgumentParser) -> None:
     """Where the results go, besides the terminal."""
-    parser.add_argument("--json", metavar="FILE", help="also write the rows there")
+    parser.add_argument("--json", metavar="FILE", type=_writable, help="also write the rows there")
     parser.add_argument(
         "--plot", metavar="FOLDER", type=_drawable, help="also draw pictures there (needs matplotlib)"
     )
+
+
+def _writable(file: str) -> Path:
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{file} is a folder")
+    return path
 
 
 def _drawable(folder: str) -> Path:
@@ -94,9 +103,12 @@ def report(
         print(f"\n{table(summary)}")
     if options.json:
         content = {"case": case, "machine": state, "rows": rows, "summary": summary or []}
-        Path(options.json).write_text(json.dumps(content, indent=1, default=str) + "\n")
+        options.json.write_text(json.dumps(content, indent=1, default=str) + "\n")
     if options.plot:
         for name, draw in (pictures or {}).items():
-            path = options.plot / f"{name}.png"
-            draw(rows).savefig(path)
-            print(path)
+            figure, path = draw(rows), options.plot / f"{name}.png"
+            if figure is None:
+                print(f"{path} is not drawn: there is no other library to compare with", file=sys.stderr)
+            else:
+                figure.savefig(path)
+                print(path)

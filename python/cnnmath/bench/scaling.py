@@ -9,9 +9,10 @@ import argparse
 from copy import copy
 from typing import Any
 
+from .._arguments import whole
 from .networks import flops
 from .peers import TOLERANCE
-from .race import add_arguments, contest, progress
+from .race import add_arguments, contest, parsed, progress
 from .report import Row, report
 
 AXES = {
@@ -29,8 +30,8 @@ def main(arguments: list[str]) -> None:
     for axis, usual in AXES.items():
         name = "--thread-counts" if axis == "threads" else f"--{axis}"
         shown = " ".join(map(str, usual))
-        parser.add_argument(name, type=int, nargs="+", default=usual, help=f"values of {axis} ({shown})")
-    options = parser.parse_args(arguments)
+        parser.add_argument(name, type=whole(1), nargs="+", default=usual, help=f"values of {axis} ({shown})")
+    options = parsed(parser, arguments)
     values = {name: getattr(options, name) for name in AXES} | {"threads": options.thread_counts}
     rows: list[Row] = []
     points = [(name, value) for name in options.axes for value in values[name]]

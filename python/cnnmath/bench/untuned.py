@@ -6,11 +6,11 @@ import argparse
 
 from .networks import UNTUNED
 from .peers import TORCH, add_network_arguments, measure
-from .race import add_arguments
+from .race import add_arguments, parsed
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="cnnmath bench untuned", description=__doc__)
     add_arguments(parser, ["cnnmath", *TORCH])
     add_network_arguments(parser, ["train"], UNTUNED)
-    measure("untuned", parser.parse_args(arguments))
+    measure("untuned", parsed(parser, arguments))

@@ -10,8 +10,9 @@ import numpy as np
 
 from .. import functional as F
 from .. import metrics
+from .._arguments import whole
 from . import datasets, runs
-from .options import set_threads, threads, whole
+from .options import set_threads, threads
 
 
 def add(commands: Any) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any, NoReturn
 
+from .._arguments import whole
 from ..machine import set_num_threads
 
 _UNSET: Any = object()
@@ -43,36 +43,6 @@ def told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and text.startswith("[Errno"):
         text = f"{error.filename}: {error.strerror}"
     return " ".join(text.split()) or type(error).__name__
-
-
-def whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """The type of a whole number."""
-
-    def parse(text: str) -> int:
-        number = int(text)
-        if number < least or (most is not None and number > most):
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number from {least}{'' if most is None else f' to {most}'}, got {text}"
-            )
-        return number
-
-    parse.__name__ = "whole number"  # argparse names it where int() fails
-    return parse
-
-
-def real(above: bool, below: float = float("inf")) -> Callable[[str], float]:
-    """The type of a number above 0, or also 0, and smaller than `below`."""
-
-    def parse(text: str) -> float:
-        number = float(text)
-        if not (0 < number < below or (number == 0 and not above)):
-            least = "above 0" if above else "of at least 0"
-            most = "" if below == float("inf") else f" and below {below:g}"
-            raise argparse.ArgumentTypeError(f"expected a number {least}{most}, got {text}")
-        return number
-
-    parse.__name__ = "number"
-    return parse
 
 
 def size(text: str) -> tuple[int, int]:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from .._arguments import whole
 from ..data.files import read_image
 from ..data.framing import framed_as_mnist
 from . import runs
-from .options import set_threads, threads, told, whole
+from .options import set_threads, threads, told
 
 
 def add(commands: Any) -> None:

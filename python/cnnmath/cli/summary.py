@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import models
+from .._arguments import whole
 from . import runs
-from .options import whole
 
 _USUAL = {"lenet5": (1, 28), "small_cnn": (1, 8), "resnet18": (3, 224), "resnet34": (3, 224)}
 

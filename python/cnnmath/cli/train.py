@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from .. import losses, metrics, models, nn, optim, regularizers
+from .._arguments import real, whole
 from ..callbacks import BackupAndRestore
 from ..planner.random import manual_seed
 from ..training import Trainer
 from . import datasets, plot, resume, runs
-from .options import real, set_threads, size, threads, whole
+from .options import set_threads, size, threads
 from .watch import Diverged, Watch
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
