@@ -249,6 +249,20 @@ def test_noise_is_no_file(tmp_path: Path, rng: np.random.Generator) -> None:
             cnnmath.load(tmp_path / "noise")
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_files_of_pytorch_are_named(legacy: bool, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "x.th"
+    torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(
+        ValueError, match=r"x\.th is a PyTorch file, expected safetensors; examples/convert_resnet"
+    ):
+        cnnmath.load(path)
+    np.savez(tmp_path / "x.npz", w=np.ones(2))
+    with pytest.raises(ValueError, match="is no safetensors file"):
+        cnnmath.load(tmp_path / "x.npz")
+
+
 def test_errors(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         cnnmath.load(tmp_path / "none")

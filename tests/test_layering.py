@@ -14,7 +14,7 @@ PACKAGE = ROOT / "python" / "cnnmath"
 # From the ground up: each room may import those of the layers below it, and its own. Rooms of one layer do not know
 # each other.
 LAYERS: list[set[str]] = [
-    {"_core", "reference", "_arguments"},
+    {"_arguments", "_core", "_hints", "reference"},
     {"_load"},
     {"machine", "graph"},
     {"planner"},

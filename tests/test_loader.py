@@ -82,6 +82,16 @@ def test_wrong_arguments() -> None:
     x, y = arrays()
     with pytest.raises(ValueError, match="batch_size expects an int of at least 1, got 0"):
         data.DataLoader((x, y), 0)
+    for call in (
+        lambda: data.DataLoader(x),
+        lambda: data.DataLoader(x, y),  # type: ignore[arg-type]
+        lambda: data.DataLoader(x, y, batch_size=4),  # type: ignore[misc]
+        lambda: data.DataLoader(list(x), list(y)),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(
+            TypeError, match=r"expected one data set, .*DataLoader\(\(x, y\), batch_size=...\)"
+        ):
+            call()
     with pytest.raises(ValueError, match="one target for each sample"):
         data.DataLoader((x, y[1:]))
     with pytest.raises(TypeError, match="a data set with len\\(\\) and items, got generator"):
@@ -126,3 +136,9 @@ def test_folders_without_images(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     with pytest.raises(FileNotFoundError, match="cat has no images"):
         data.ImageFolder(tmp_path)
+    with pytest.raises(ValueError, match="ImageFolder: size expects at least 1, got 0"):
+        data.ImageFolder(tmp_path, size=0)
+    with pytest.raises(
+        TypeError, match="ImageFolder: expected a function as transform, got 32; size= goes by name"
+    ):
+        data.ImageFolder(tmp_path, 32)  # type: ignore[arg-type]

@@ -152,6 +152,9 @@ def test_wrong_arguments() -> None:
         models.resnet20(option="C")
     with pytest.raises(ValueError, match="small_cnn: image_size expects at least 4, got 3"):
         models.small_cnn(image_size=3)
+    for name in models.names():
+        with pytest.raises(ValueError, match="num_classes expects at least 1, got 0"):
+            models.create(name, num_classes=0)
 
 
 def test_import_is_lazy(run_python: Callable[..., subprocess.CompletedProcess[str]]) -> None:

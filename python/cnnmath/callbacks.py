@@ -13,10 +13,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _hints
 from .io import append_bytes, save, write_bytes
 from .training import Callback, History, Trainer
 
@@ -507,3 +508,11 @@ __all__ = [
     "ModelCheckpoint",
     "TerminateOnNaN",
 ]
+
+if not TYPE_CHECKING:
+    _SCHEDULES = "schedules are in cnnmath.optim.schedules, and are callbacks"
+    _HINTS = {
+        **dict.fromkeys(("ReduceLROnPlateau", "LearningRateScheduler"), _SCHEDULES),
+        "TensorBoard": "CSVLogger writes the numbers of the epochs, cnnmath.viz.curves draws them",
+    }
+    __getattr__ = _hints.missing(__name__, _HINTS)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..nn.weighted import pair
 from .images import scaled
 
 
@@ -120,12 +121,18 @@ class ImageFolder:
         size: int | tuple[int, int] | None = None,
         channels: int = 3,
     ) -> None:
+        if transform is not None and not callable(transform):
+            raise TypeError(
+                f"ImageFolder: expected a function as transform, got {transform!r}; size= goes by name"
+            )
+        if size is not None:
+            size = pair("ImageFolder", "size", size, 1)
         where = Path(root).expanduser()
         if not where.is_dir():
             raise FileNotFoundError(f"ImageFolder: the folder {where} does not exist")
         self.root = where
         self.transform = transform
-        self.size = (size, size) if isinstance(size, int) else size
+        self.size = size
         self.channels = channels
         self.classes = sorted(p.name for p in where.iterdir() if p.is_dir() and not p.name.startswith("."))
         if not self.classes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -85,6 +86,17 @@ class DataLoader:
         self.drop_last = drop_last
         self.seed = seed
         self.epoch = 0
+
+    if not TYPE_CHECKING:
+
+        @functools.wraps(__init__)
+        def __new__(cls, dataset=(), second=1, *_, **__):
+            # Before Python says of DataLoader(x, y, batch_size=32) that there are two batch sizes.
+            if isinstance(dataset, np.ndarray) or isinstance(second, (np.ndarray, list, tuple)):
+                raise TypeError(
+                    "DataLoader: expected one data set, such as a pair of arrays: DataLoader((x, y), batch_size=...)"
+                )
+            return super().__new__(cls)
 
     def _samples(self) -> int:
         return len(self.dataset if self._arrays is None else self._arrays[0])

@@ -11,10 +11,11 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from .hints import of_tensor
 from .operators import Arithmetic
 from .variable import Variable, default_order, physical, same_order
 
@@ -204,20 +205,49 @@ class Tensor(Arithmetic):
             "or a cnnmath.Function for an op of your own in NumPy"
         )
 
+    def __getattr__(self, name: str) -> NoReturn:
+        # Called where ordinary lookup found nothing.
+        raise AttributeError(of_tensor(name))
+
+    def __matmul__(self, other: Any) -> NoReturn:
+        raise TypeError("a @ b of traced values: use cnnmath.functional.linear(a, w), which is a @ w.T")
+
+    __rmatmul__ = __matmul__
     __lt__ = __le__ = __gt__ = __ge__ = _compare
 
     def reshape(self, *shape: Any) -> Tensor:
         sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
         return Tensor.operators["reshape"](self, sizes)  # type: ignore[no-any-return]
 
+    view = reshape  # PyTorch's name
+
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         return Tensor.operators["flatten"](self, start_dim, end_dim)  # type: ignore[no-any-return]
 
-    def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        return Tensor.operators["mean"](self, dim, keepdim)  # type: ignore[no-any-return]
+    def mean(self, dim: Any = None, keepdim: bool = False, **named: Any) -> Tensor:
+        return self._reduced("mean", dim, keepdim, **named)
 
-    def sum(self, dim: Any = None, keepdim: bool = False) -> Tensor:
-        return Tensor.operators["sum"](self, dim, keepdim)  # type: ignore[no-any-return]
+    def sum(self, dim: Any = None, keepdim: bool = False, **named: Any) -> Tensor:
+        return self._reduced("sum", dim, keepdim, **named)
+
+    def _reduced(
+        self,
+        op: str,
+        dim: Any,
+        keepdim: bool,
+        *,
+        axis: Any = None,
+        keepdims: bool = False,
+        dtype: Any = None,
+        out: Any = None,
+    ) -> Tensor:
+        """With NumPy's names too: np.sum(t, axis=1) calls t.sum(axis=1, dtype=None, out=None)."""
+        if out is not None:
+            raise TypeError(f"{op}: a traced value has no array yet that could go to out")
+        if dim is not None and axis is not None:
+            raise TypeError(f"{op}: expected dim or axis, which are the same, not both")
+        dims = axis if dim is None else dim
+        return Tensor.operators[op](self, dims, keepdim or keepdims, dtype=dtype)  # type: ignore[no-any-return]
 
 
 class Node:

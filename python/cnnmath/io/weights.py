@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,6 +93,11 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    if _is_pytorch(path):
+        raise ValueError(
+            f"load: {path} is a PyTorch file, expected safetensors; examples/convert_resnet_cifar.py shows how PyTorch "
+            "reads it and cnnmath.save writes it"
+        )
     try:
         # Mapped, so that there is no second copy of the file in memory.
         with path.open("rb") as raw, safe_open(path, framework="numpy") as mapped:
@@ -117,6 +123,19 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"load: {path} is no safetensors file, or it is damaged ({error})") from error
+
+
+def _is_pytorch(path: Path) -> bool:
+    """Whether torch.save wrote the file: a zip file with data.pkl, or in former versions a pickle of this number."""
+    with path.open("rb") as file:
+        start = file.read(16)
+        if not start.startswith(b"PK"):
+            return start[2:14] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return any(name.endswith("data.pkl") for name in archive.namelist())
+        except zipfile.BadZipFile:
+            return False
 
 
 class _Unknown(ValueError):

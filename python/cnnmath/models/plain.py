@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import nn
-from ..nn.weighted import pair
+from ..nn.weighted import pair, whole
 
 Size = int | tuple[int, int]
 
@@ -29,6 +29,7 @@ def lenet5(
     >>> models.lenet5()(np.zeros((2, 1, 28, 28), np.float32)).shape
     (2, 10)
     """
+    whole("lenet5", 1, num_classes=num_classes)
     height, width = pair("lenet5", "image_size", image_size, 1)
     down, across = max(32 - height, 0), max(32 - width, 0)
     border = (across // 2, across - across // 2, down // 2, down - down // 2)
@@ -76,6 +77,7 @@ def small_cnn(
     >>> models.small_cnn()(np.zeros((2, 1, 8, 8), np.float32)).shape
     (2, 10)
     """
+    whole("small_cnn", 1, num_classes=num_classes)
     sides = pair("small_cnn", "image_size", image_size, 4)
     return nn.Sequential(
         nn.Conv2d(in_channels, width, 3, padding=1),
@@ -116,6 +118,7 @@ def vgg_small(
         batch_norm: whether each convolution is followed by BatchNorm, as in torchvision's vgg11_bn.
         dropout: p of a Dropout before the linear layer.
     """
+    whole("vgg_small", 1, num_classes=num_classes)
     height, width = pair("vgg_small", "image_size", image_size, 8)
     layers: list[nn.Module] = []
     channels = in_channels

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import functional as F
 from .. import initializers, nn
+from ..nn.weighted import whole
 
 
 class BasicBlock(nn.Module):
@@ -50,6 +51,7 @@ class ResNet(nn.Module):
         self, blocks: tuple[int, int, int, int], num_classes: int = 1000, in_channels: int = 3
     ) -> None:
         super().__init__()
+        whole("ResNet", 1, num_classes=num_classes)
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()

@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import functional as F
 from .. import initializers, nn
+from ..nn.weighted import whole
 
 
 class SubsampledShortcut(nn.Module):
@@ -76,6 +77,7 @@ class CifarResNet(nn.Module):
 
     def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3, *, option: str = "A") -> None:
         super().__init__()
+        whole("CifarResNet", 1, num_classes=num_classes)
         if depth < 8 or depth % 6 != 2:
             raise ValueError(f"CifarResNet: expected a depth of 6n + 2, such as 20 or 56, got {depth}")
         if option not in ("A", "B"):

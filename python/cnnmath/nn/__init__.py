@@ -1,5 +1,8 @@
 """Layers and models, with the names, arguments and state of torch.nn."""
 
+from typing import TYPE_CHECKING
+
+from .. import _hints
 from .activations import LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from .containers import Identity, ModuleList, Sequential
 from .dropout import Dropout
@@ -40,3 +43,18 @@ __all__ = [
     "Tanh",
     "ZeroPad2d",
 ]
+
+if not TYPE_CHECKING:
+    _HINTS = {
+        **dict.fromkeys(
+            ("CrossEntropyLoss", "MSELoss", "NLLLoss", "BCELoss", "BCEWithLogitsLoss", "L1Loss"),
+            _hints.LOSSES,
+        ),
+        "functional": "it is cnnmath.functional",
+        "init": "it is cnnmath.initializers",
+        "utils": "clip_grad_norm is in cnnmath.optim",
+        "DataParallel": "all cores work at each step already, see cnnmath.set_num_threads",
+        "Dropout2d": "there is nn.Dropout alone",
+        "Dense": "it is nn.Linear",
+    }
+    __getattr__ = _hints.missing(__name__, _HINTS)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from .._hints import OF_MODELS, told
 from ..graph.ir import Tensor, current_graph
 from ..graph.variable import Variable
 from ..planner import eager
@@ -131,7 +132,7 @@ class Module:
         (dtype,) = wanted
         for t in values:
             if isinstance(t, Tensor) and t.dtype != dtype and (t.dtype.kind == "f" or t.dtype == np.uint8):
-                pixels = " / 255 for pixels of 0 to 1" if t.dtype == np.uint8 else ""
+                pixels = ", / 255 for pixels of 0 to 1" if t.dtype == np.uint8 else ""
                 raise TypeError(
                     f"{type(self).__name__}: expected an input of {dtype}, the dtype of its parameters, got {t.dtype}; "
                     f"cast it: x.astype(np.{dtype}){pixels}"
@@ -198,7 +199,9 @@ class Module:
                 if isinstance(value, Module):
                     value._noticed()
                 return value
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}{told(OF_MODELS, name)}"
+        )
 
     def __delattr__(self, name: str) -> None:
         for kind in (self._parameters, self._buffers, self._modules):

@@ -10,14 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._hints import STEP, told
 from ..graph.ir import Graph, Spec, Tensor, tracing
 from ..graph.variable import Variable
 from ..planner.eager import Entry, PlanCache
 from ..planner.plan import Plan
+
+_HINTS = {
+    **dict.fromkeys(("zero_grad", "minimize", "apply_gradients"), STEP),
+    **dict.fromkeys(
+        ("lr", "learning_rate"), "it is an option of each group: optimizer.param_groups[0]['lr']"
+    ),
+}
 
 
 class Clock:
@@ -94,6 +102,14 @@ class Optimizer:
         for p in params:
             self._state[p] = _State(clock)
         self._version += 1
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            # Called where ordinary lookup found nothing.
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}{told(_HINTS, name)}"
+            )
 
     # Of each optimizer.
 
