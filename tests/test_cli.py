@@ -69,6 +69,31 @@ def test_same_seed_same_weights(here: Path, threads: object) -> None:
     assert a == b != c
 
 
+def test_a_batch_larger_than_the_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    remark = "A batch of 1438 is more than there are: an epoch is one step of 1437 images\n"
+    for size in ("1437", "1438"):
+        assert cli.main(["train", "--epochs", "1", "--batch-size", size, "--out", size]) == 0
+        assert (remark in capsys.readouterr().out) == (size == "1438")
+
+
+def test_names_of_data(here: Path) -> None:
+    spelled = {
+        "MNIST": "mnist",
+        "CIFAR10": "cifar10",
+        "cifar-10": "cifar10",
+        "fashion_mnist": "fashion-mnist",
+    }
+    spelled |= {"FashionMNIST": "fashion-mnist", "Digits": "digits"}
+    for text, name in spelled.items():
+        assert cli.parser().parse_args(["train", "--data", text]).data == name
+    (here / "MNIST").mkdir()  # a folder of one's own
+    (here / "mnist").mkdir()
+    found = [
+        cli.parser().parse_args(["train", "--data", text]).data for text in ("MNIST", "mnist", "./mnist")
+    ]
+    assert found == [str(here.resolve() / "MNIST"), "mnist", str(here.resolve() / "mnist")]
+
+
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info"]) == 0
     out = capsys.readouterr().out
@@ -88,8 +113,18 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
             ["train", "--threads", "5000"],
             "argument --threads: expected a whole number from 1 to 1024, got 5000",
         ),
-        (["train", "--sede", "1"], "unrecognized arguments: --sede 1"),
-        (["train", "--data", "letters"], "argument --data: invalid choice: 'letters'"),
+        (
+            ["train", "--sede", "1"],
+            "unrecognized arguments: --sede 1; the nearest option is --seed (see cnnmath train --help)",
+        ),
+        (["predict", "a", "b", "--topp=1"], "--topp=1; the nearest option is --top (see cnnmath predict"),
+        (["info", "--xyz"], "unrecognized arguments: --xyz (see cnnmath info --help)"),
+        (["--fly", "info"], "unrecognized arguments: --fly (see cnnmath --help)"),
+        (
+            ["train", "--data", "letters"],
+            "argument --data: letters: no such folder (expected a folder of images, or digits, ",
+        ),
+        (["train", "--data", __file__], "test_cli.py: is a file (expected a folder of images"),
         (["train", "--model", "lenet6"], "argument --model: invalid choice: 'lenet6'"),
         (
             ["train", "--momentum", "1"],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cnnmath
-from cnnmath import cli
+from cnnmath import cli, viz
 from cnnmath.cli import datasets, folders, plot, runs
 from cnnmath.data import files
 
@@ -188,7 +188,7 @@ def test_folders_that_do_not_fit(
         cli.main(["train", "--data", "nowhere"])
     assert end.value.code == 2
     message = (
-        "invalid choice: 'nowhere' (choose from digits, mnist, fashion-mnist, cifar10, or a folder of images)"
+        "nowhere: no such folder (expected a folder of images, or digits, mnist, fashion-mnist or cifar10)"
     )
     assert message in capsys.readouterr().err
 
@@ -303,3 +303,20 @@ def test_same_bits_on_any_threads_with_everything(threads: object) -> None:
         train("--augment", "crop-flip", "--dropout", "0.4", "--threads", count, out=name)
     a, b, c = (Path(name, "model.safetensors").read_bytes() for name in "abc")
     assert a == b == c
+
+
+def test_mistakes_are_told_by_their_files(
+    here: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    make(here / "photos", rng, {"cat": 10, "dog": 5})
+    train("--data", "photos", "--epochs", "1")
+    drawn: list[Any] = []
+    mistakes = viz.mistakes
+    monkeypatch.setattr(
+        viz, "mistakes", lambda *given, **more: drawn.append(more["files"]) or mistakes(*given, **more)
+    )
+    assert cli.main(["plot", "run"]) == 0
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert drawn == [["04.png", "09.png", "04.png"]]  # every fifth of a class

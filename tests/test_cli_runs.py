@@ -168,6 +168,7 @@ def test_missing_data(
     assert line.startswith(
         "cnnmath: error: mnist: no data folder. Give root=... (on the command line --root)"
     )
+    assert "train-images-idx3-ubyte" in line and "t10k-labels-idx1-ubyte" in line
     assert not list((here / "runs").iterdir())
 
 
@@ -227,10 +228,21 @@ def test_predict(digits_run: Path, here: Path, capsys: pytest.CaptureFixture[str
         model = runs.read(digits_run).model
         wanted.append(int(model(pixels[None, None].astype(np.float32) / np.float32(255)).argmax()))
     (here / "text.png").write_text("no image")
+    (here / "empty.png").touch()
     whole = (here / "0.png").read_bytes()
     (here / "cut.png").write_bytes(whole[: len(whole) // 2])
     (here / "folder.png").mkdir()
-    names = ["0.png", "text.png", "1.png", "cut.png", "2.png", "missing.png", "folder.png", "3.jpg"]
+    names = [
+        "0.png",
+        "text.png",
+        "1.png",
+        "cut.png",
+        "2.png",
+        "missing.png",
+        "folder.png",
+        "3.jpg",
+        "empty.png",
+    ]
     assert cli.main(["predict", str(digits_run), *names, "--top", "2"]) == 1
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
@@ -238,14 +250,52 @@ def test_predict(digits_run: Path, here: Path, capsys: pytest.CaptureFixture[str
     assert [int(line.split()[1]) for line in lines] == wanted
     assert all(line.count("%") == 2 for line in lines)
     errors = captured.err.splitlines()
-    assert len(errors) == 4 and all(line.startswith("cnnmath: error: ") for line in errors)
+    assert len(errors) == 5 and all(line.startswith("cnnmath: error: ") for line in errors)
     assert "text.png: cannot be read as an image (its kind is unknown)" in errors[0]
     assert "cut.png" in errors[1]
     assert errors[2:] == [
         "cnnmath: error: missing.png: No such file or directory",
         "cnnmath: error: folder.png: Is a directory",
+        "cnnmath: error: empty.png: cannot be read as an image (it is empty)",
     ]
     assert cli.main(["predict", str(digits_run), "0.png"]) == 0
+
+
+def test_predict_warns_of_one_colour(
+    digits_run: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGBA", (20, 30), (0, 0, 0, 0)).save("blank.png")
+    image.new("RGB", (20, 30), (200, 10, 90)).save("red.png")
+    drawn = image.new("RGBA", (20, 30), (0, 0, 0, 0))
+    drawn.putpixel((9, 9), (0, 0, 0, 255))
+    drawn.save("drawn.png")
+    assert cli.main(["predict", str(digits_run), "blank.png", "red.png", "drawn.png"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        f"cnnmath: warning: {name}.png: the image is of one colour" for name in ("blank", "red")
+    ]
+    assert len(captured.out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+@pytest.mark.parametrize("ink", [0, 60, 200, 255])
+def test_transparent_images(mode: str, ink: int, here: Path) -> None:
+    """Dark ink lies on white, bright ink on black; what is half transparent is half the one, half the other."""
+    image = pytest.importorskip("PIL.Image")
+    if mode == "P":
+        drawn = image.fromarray(np.array([[0, 1]], np.uint8), "P")
+        drawn.putpalette([255 - ink] * 3 + [ink] * 3)
+        drawn.save("ink.png", transparency=0)
+    else:
+        drawn = image.fromarray(np.array([[ink] * 3], np.uint8)).convert(mode)
+        drawn.putalpha(image.fromarray(np.array([[0, 255, 128]], np.uint8)))
+        drawn.save("ink.png")
+    ground = 255 if ink < 128 else 0
+    wanted = np.array([ground, ink, (ink + ground) / 2][: drawn.width]) / 255
+    for channels in (1, 3):
+        for plane in files.read_image("ink.png", channels):
+            np.testing.assert_allclose(plane[0], wanted, atol=1.1 / 255)
 
 
 def test_predict_without_pillow(

@@ -83,13 +83,26 @@ def test_mnist(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.Mon
 
 def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CNNMATH_DATA", raising=False)
-    with pytest.raises(
-        FileNotFoundError, match=r"mnist: no data folder\. Give root=\.\.\. .*, or set CNNMATH_DATA"
+    stems = (
+        r"train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
+    )
+    for root, message in (
+        (
+            None,
+            r"mnist: no data folder\. Give root=\.\.\. .*, or set CNNMATH_DATA to the folder that holds mnist/",
+        ),
+        (
+            tmp_path / "nowhere",
+            r"mnist: the folder .*nowhere does not exist\. Expected a folder that holds mnist/",
+        ),
+        (__file__, r"mnist: .*test_data\.py is a file\. Expected a folder that holds mnist/"),
     ):
-        data.mnist()
-    with pytest.raises(
-        FileNotFoundError, match=r"nowhere does not exist\. The originals: https://www\.cs\.toronto"
-    ):
+        wanted = (
+            rf"^{message} with the files {stems} \(plain, \.gz or \.xz\)\. The originals: http://yann.*ossci"
+        )
+        with pytest.raises(FileNotFoundError, match=wanted):
+            data.mnist(root)
+    with pytest.raises(FileNotFoundError, match=r"with the files data_batch_1\.bin, .*, test_batch\.bin \("):
         data.cifar10(tmp_path / "nowhere")
     (tmp_path / "fashion-mnist").mkdir()
     (tmp_path / "fashion-mnist" / "train-images-idx3-ubyte.xz").touch()

@@ -69,8 +69,10 @@ def test_curves() -> None:
         assert [line.get_xdata().tolist() for line in axes.lines] == [[1, 2, 3]] * len(want)
         for line, values in zip(axes.lines, want):
             np.testing.assert_allclose(line.get_ydata(), np.multiply(scale, values))
-        legend = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert legend == ["training", "validation"][: len(want)]
+        if len(want) == 1:  # nothing to tell apart
+            assert axes.get_legend() is None
+        else:
+            assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training", "validation"]
 
 
 def test_one_epoch_is_a_mark() -> None:
@@ -186,6 +188,17 @@ def test_names_that_are_hard_to_draw() -> None:
         "class 5",
         "été",
     ]
+
+
+def test_long_names_stay_apart() -> None:
+    names = [f"class number {i} with a very long name" for i in (1, 2, 11)]
+    names += ["a" * 30, "short", "b" * 40 + " left", "b" * 40 + " right"]
+    figure = viz.confusion_matrix(np.eye(7, dtype=int), names)
+    written(figure)
+    shown = labels(figure.axes[0].xaxis)
+    assert shown[:3] == ["…mber 1 with a very…", "…mber 2 with a very…", "…mber 11 with a ver…"]
+    assert shown[3:5] == ["aaaaaaaaaaaaa…aaaaaa", "short"]
+    assert shown[5:] == ["bbbbbbbbbbbbb…b left", "bbbbbbbbbbbbb… right"]
 
 
 def test_no_images_at_all() -> None:
@@ -364,6 +377,18 @@ def test_a_network_that_gives_nan() -> None:
     assert len(figure.axes) == 20 and figure.axes[0].get_title() == "predicted: 0 (nan)\ntrue: 1 (nan)"
 
 
+def test_mistakes_of_files() -> None:
+    files = ["a.png", "b.png", "IMG_20240817_120301_by_the_sea.jpeg", "猫.png"]
+    p = np.array([[0.9, 0.1], [0.1, 0.9], [0.8, 0.2], [0.7, 0.3]])
+    figure = viz.mistakes(np.zeros((4, 1, 4, 4)), [1] * 4, p, files=files)
+    written(figure)
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "a.png, loss 2.3",
+        "IMG_20240817_12…sea.jpeg, loss 1.61",
+        "image 3, loss 1.2",
+    ]
+
+
 def test_a_certain_mistake_comes_first() -> None:
     p = np.array([[0.9, 0.1], [1.0, 0.0], [0.6, 0.4]])
     figure = viz.mistakes(np.zeros((3, 1, 4, 4)), [1, 1, 1], p)
@@ -441,6 +466,11 @@ HALVES = np.full((2, 2), 0.5)
             lambda: viz.mistakes(ONES, [0, 1], HALVES, mean=[0, 0]),
             ValueError,
             r"mean and std as numbers or one for each of 1 channels, got \[0, 0\] and 1.0",
+        ),
+        (
+            lambda: viz.mistakes(ONES, [0, 1], HALVES, files=["a"]),
+            ValueError,
+            r"names of 2 files, got \['a'\]",
         ),
         (lambda: viz.mistakes(ONES, [0, 1], HALVES, most=0), ValueError, "most of at least 1, got 0"),
     ],

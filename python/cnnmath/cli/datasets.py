@@ -19,14 +19,23 @@ AUGMENTATIONS = ("none", "auto", "crop", "flip", "crop-flip")
 
 
 def known(text: str) -> str:
-    """The type of an argument that names data: one of NAMES, or a folder of images, given as its whole path."""
+    """The type of an argument that names data: one of NAMES, or a folder of images, given as its whole path.
+
+    Where there is no folder of that name, the case of a name does not matter, nor do hyphens.
+    """
     if text in NAMES:
         return text
-    if not Path(text).expanduser().is_dir():
-        raise argparse.ArgumentTypeError(
-            f"invalid choice: {text!r} (choose from {', '.join(NAMES)}, or a folder of images)"
-        )
-    return str(Path(text).expanduser().resolve())
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return str(path.resolve())
+    plain = {name.replace("-", ""): name for name in NAMES}
+    name = plain.get(text.lower().replace("-", "").replace("_", ""))
+    if name is not None:
+        return name
+    what = "is a file" if path.exists() else "no such folder"
+    raise argparse.ArgumentTypeError(
+        f"{text}: {what} (expected a folder of images, or {', '.join(NAMES[:-1])} or {NAMES[-1]})"
+    )
 
 
 def read(

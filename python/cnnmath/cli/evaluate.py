@@ -11,6 +11,7 @@ import numpy as np
 from .. import functional as F
 from .. import metrics
 from .._arguments import whole
+from ..data import Images
 from . import datasets, runs
 from .options import set_threads, threads
 
@@ -45,16 +46,16 @@ def arguments(command: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     set_threads(options)
     found = runs.read(options.folder)
-    _, target, logits = tested(found, options)
-    loss = float(F.cross_entropy(logits, target))
-    counts = metrics.confusion_matrix(logits, target, len(found.classes))
-    print(f"Test accuracy: {100 * metrics.accuracy(logits, target):.2f} %, loss {loss:.4f}\n")
+    test, logits = tested(found, options)
+    loss = float(F.cross_entropy(logits, test.target))
+    counts = metrics.confusion_matrix(logits, test.target, len(found.classes))
+    print(f"Test accuracy: {100 * metrics.accuracy(logits, test.target):.2f} %, loss {loss:.4f}\n")
     print(runs.table(counts, found.classes))
 
 
-def tested(found: runs.Run, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The test part of a run's data: images as the model wants them, their classes, the model's logits."""
+def tested(found: runs.Run, options: argparse.Namespace) -> tuple[Images, np.ndarray]:
+    """The test part of a run's data, its images as the model wants them, and the model's logits."""
     test = datasets.test_part(found, getattr(options, "root", None))
     x, size = found.preprocessing.normalized(test.images), options.batch_size
     logits = np.concatenate([found.model(x[i : i + size]) for i in range(0, len(x), size)])
-    return x, test.target, logits
+    return test, logits

@@ -18,10 +18,21 @@ _LARGEST = 64  # side of images that are read as they are, unless another one is
 Shape = tuple[int, int, int]  # channels, height, width
 
 
+class ImageFiles(Images):
+    """Images of a folder.
+
+    Attributes:
+        files: the name of each image's file.
+    """
+
+    files: list[str]
+
+
 def parts(root: Path) -> tuple[ImageFolder, ImageFolder]:
     """(training part, test part) of a folder, not read yet."""
     if not root.is_dir():
-        raise FileNotFoundError(f"the folder {root} does not exist; --root says where it is now")
+        what = f"{root} is a file, not a folder" if root.exists() else f"the folder {root} does not exist"
+        raise FileNotFoundError(f"{what}; --root says where it is now")
     inside = {p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")}
     name = next((n for n in _TEST_NAMES if n in inside), None)
     if "train" not in inside or (name is None and len(inside) > 1):
@@ -80,7 +91,9 @@ def shape_of(folder: ImageFolder, channels: int | None, size: tuple[int, int] | 
 def images(folder: ImageFolder, shape: Shape) -> Images:
     """All images of a part."""
     folder.channels, folder.size = shape[0], shape[1:]
-    return Images(*folder.load())
+    found = ImageFiles(*folder.load())
+    found.files = [path.name for path, _ in folder.samples]
+    return found
 
 
 def test_part(root: Path, shape: Shape, classes: list[str]) -> Images:

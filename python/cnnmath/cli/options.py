@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from .._arguments import whole
@@ -29,6 +30,11 @@ class Parser(argparse.ArgumentParser):
                 delattr(namespace, action.dest)
             else:
                 setattr(namespace, action.dest, action.default)
+        if rest and self._subparsers is None:  # said by the command, not by all of them
+            option = next((text.split("=")[0] for text in rest if text.startswith("-")), "")
+            near = get_close_matches(option, self._option_string_actions, 1)
+            hint = f"; the nearest option is {near[0]}" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
         if not hasattr(namespace, "given"):  # the parser of the command comes first
             namespace.given = given
         return namespace, rest

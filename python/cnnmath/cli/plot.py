@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import functional as F
 from .. import nn, viz
+from ..data import Images
 from ..io import write_bytes
 from . import evaluate, runs
 from .options import set_threads
@@ -36,20 +37,20 @@ def run(options: argparse.Namespace) -> None:
     set_threads(options)
     found = runs.read(options.folder)
     print(", ".join(_of_run(options.folder, found)), flush=True)
-    print(_of_test(options.folder, found, *evaluate.tested(found, options)))
+    test, logits = evaluate.tested(found, options)
+    print(_of_test(options.folder, found, test, logits))
 
 
-def after_training(folder: Path, x: np.ndarray, target: np.ndarray, logits: np.ndarray) -> None:
+def after_training(folder: Path, test: Images, logits: np.ndarray) -> None:
     """Draws all pictures of a run that was just written; says in one line how to get them without matplotlib.
 
     Args:
-        x: the test images as the model wants them, (n, channels, height, width).
-        target: their classes, (n,).
+        test: the test part, its images as the model wants them.
         logits: what the model makes of them, (n, C).
     """
     found = runs.read(folder)
     try:
-        drawn = [*_of_run(folder, found), _of_test(folder, found, x, target, logits)]
+        drawn = [*_of_run(folder, found), _of_test(folder, found, test, logits)]
     except ImportError as error:
         print(f"Not drawn: {error}")
     else:
@@ -72,10 +73,13 @@ def _of_run(folder: Path, found: runs.Run) -> list[str]:
     return drawn
 
 
-def _of_test(folder: Path, found: runs.Run, x: np.ndarray, target: np.ndarray, logits: np.ndarray) -> str:
+def _of_test(folder: Path, found: runs.Run, test: Images, logits: np.ndarray) -> str:
     likely = F.softmax(logits.astype(np.float64), 1)
     how = found.preprocessing
-    figure = viz.mistakes(x, target, likely, found.classes, mean=how.mean, std=how.std)
+    files = getattr(test, "files", None)  # of a folder of images
+    figure = viz.mistakes(
+        test.images, test.target, likely, found.classes, mean=how.mean, std=how.std, files=files
+    )
     return _write(folder, "mistakes.png", figure)
 
 

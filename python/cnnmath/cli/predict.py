@@ -65,6 +65,8 @@ def _pixels(path: Path, found: runs.Run, invert: bool) -> np.ndarray:
     how = found.preprocessing
     framed = found.data == "mnist" and (how.channels, how.height, how.width) == (1, 28, 28)
     pixels = read_image(path, 1) if framed else read_image(path, how.channels, (how.height, how.width))
+    if not np.ptp(pixels, axis=(1, 2)).any():
+        print(f"cnnmath: warning: {path}: the image is of one colour", file=sys.stderr)
     if invert:
         pixels = 1 - pixels
     return framed_as_mnist(pixels[0])[None] if framed else pixels

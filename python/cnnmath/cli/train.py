@@ -238,6 +238,10 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
         f"Training on {len(x)} {colours} images of {len(names)} classes, {shape}, testing on {len(x_test)}",
         flush=True,
     )
+    if options.batch_size > len(x):
+        print(
+            f"A batch of {options.batch_size} is more than there are: an epoch is one step of {len(x)} images"
+        )
     augment = datasets.augmentation(options.data, options.augment)
     resume.note(folder, options)
     watch = Watch()
@@ -301,7 +305,7 @@ def _train(options: argparse.Namespace, folder: Path) -> None:
     if options.schedule != "none":
         (folder / resume.CHECKPOINT).unlink(missing_ok=True)  # no further epochs can come
     print(f"\nWritten to {folder}", flush=True)
-    plot.after_training(folder, x_test, test.target, logits)
+    plot.after_training(folder, test, logits)
     if diverged:
         done = len(trainer.history.epoch)
         raise ValueError(

@@ -28,7 +28,8 @@ def read_image(
 ) -> np.ndarray:
     """The pixels of an image file: float32, (channels, height, width), 0 to 1.
 
-    What the file says about the camera's orientation is heeded; transparent parts are black.
+    What the file says about the camera's orientation is heeded; transparent parts are white, or black where what is
+    not transparent is rather bright than dark.
 
     Args:
         path: the file, in any format that Pillow reads.
@@ -70,9 +71,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         try:
             yield image_module.open(file)
         except Exception as error:  # on damaged files Pillow's readers raise almost anything
-            reason = (
-                "its kind is unknown" if isinstance(error, image_module.UnidentifiedImageError) else error
-            )
+            reason: Any = error
+            if isinstance(error, image_module.UnidentifiedImageError):
+                reason = "its kind is unknown" if os.fstat(file.fileno()).st_size else "it is empty"
             raise ValueError(f"{os.fspath(path)}: cannot be read as an image ({reason})") from error
 
 
@@ -85,8 +86,10 @@ def _converted(image_module: Any, image: Any, channels: int) -> Any:
         image = image_module.fromarray(np.clip(np.rint(wide / 257), 0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
-        black = image_module.new("RGBA", image.size, (0, 0, 0, 255))
-        image = image_module.alpha_composite(black, image)
+        luma, alpha = (np.asarray(part, np.float64) for part in (image.convert("L"), image.getchannel("A")))
+        ground = 0 if (luma * alpha).sum() > 127.5 * alpha.sum() else 255
+        behind = image_module.new("RGBA", image.size, (ground, ground, ground, 255))
+        image = image_module.alpha_composite(behind, image)
     return image.convert("L" if channels == 1 else "RGB")
 
 
@@ -129,7 +132,10 @@ class ImageFolder:
             size = pair("ImageFolder", "size", size, 1)
         where = Path(root).expanduser()
         if not where.is_dir():
-            raise FileNotFoundError(f"ImageFolder: the folder {where} does not exist")
+            what = (
+                f"{where} is a file, not a folder" if where.exists() else f"the folder {where} does not exist"
+            )
+            raise FileNotFoundError(f"ImageFolder: {what}")
         self.root = where
         self.transform = transform
         self.size = size

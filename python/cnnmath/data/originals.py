@@ -41,16 +41,21 @@ class Source:
         the origin.
         """
         stems = list(self.files) if wanted is None else wanted
+        files = f"the files {', '.join(stems)} (plain, .gz or .xz)"
         if root is None:
             root = os.environ.get("CNNMATH_DATA")
             if not root:
                 raise FileNotFoundError(
                     f"{self.name}: no data folder. Give root=... (on the command line --root), or set "
-                    f"CNNMATH_DATA to the folder that holds {self.folders[0]}/. {self._published()}"
+                    f"CNNMATH_DATA to the folder that holds {self.folders[0]}/ with {files}. {self._published()}"
                 )
         base = Path(root).expanduser()
         if not base.is_dir():
-            raise FileNotFoundError(f"{self.name}: the folder {base} does not exist. {self._published()}")
+            what = f"{base} is a file" if base.exists() else f"the folder {base} does not exist"
+            raise FileNotFoundError(
+                f"{self.name}: {what}. Expected a folder that holds {self.folders[0]}/ with {files}. "
+                f"{self._published()}"
+            )
         folders = [f for f in (*(base / name for name in self.folders), base) if f.is_dir()]
         found = [{stem: path for stem in stems if (path := _packed(f, stem))} for f in folders]
         best = max(range(len(folders)), key=lambda i: len(found[i]))  # the first of the fullest ones
@@ -110,7 +115,7 @@ def _mnist_files(digests: str) -> dict[str, Original]:
 MNIST = Source(
     "mnist",
     ("mnist", "MNIST/raw"),  # the second is torchvision's
-    "http://yann.lecun.com/exdb/mnist/",
+    "http://yann.lecun.com/exdb/mnist/ (also at https://ossci-datasets.s3.amazonaws.com/mnist/)",
     _mnist_files(
         """
         ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db

@@ -40,24 +40,51 @@ def settled(figure: Figure) -> Figure:
 
 
 def class_names(op: str, names: Sequence[Any] | None, count: int, most: int) -> list[str]:
-    """The names of `count` classes as they can be drawn: on one line, of at most `most` characters.
-
-    Without names, the numbers of the classes. A name that the font has no letters for is replaced by its number.
-    """
+    """The names of `count` classes as they can be drawn, as `drawable` has them; without names, their numbers."""
     if names is None:
         return [str(i) for i in range(count)]
     if isinstance(names, str) or len(names) != count:
         raise ValueError(f"{op}: expected the names of {count} classes, got {names!r}")
+    return drawable(names, most, [f"class {i}" for i in range(count)])
+
+
+def drawable(names: Sequence[Any], most: int, instead: Sequence[str]) -> list[str]:
+    """Names on one line, of at most `most` characters; `instead` of those that the font has no letters for."""
     letters = _letters()
-    drawn = []
-    for i, name in enumerate(names):
-        line = " ".join(str(name).split())
-        if not line or not letters.issuperset(map(ord, line)):
-            line = f"class {i}"
-        if len(line) > most:  # what tells names apart stands at their ends
-            line = f"{line[: most - most // 3 - 1]}…{line[-(most // 3) :]}"
-        drawn.append(line.replace("$", r"\$"))  # between two of them matplotlib reads a formula
-    return drawn
+    lines = [" ".join(str(name).split()) for name in names]
+    lines = [
+        line if line and letters.issuperset(map(ord, line)) else other for line, other in zip(lines, instead)
+    ]
+    # Between two dollars matplotlib reads a formula.
+    return [line.replace("$", r"\$") for line in _shortened(lines, most)]
+
+
+def _shortened(lines: list[str], most: int) -> list[str]:
+    """Long names without their middle; those that would then read the same from about where they begin to differ."""
+    tail = most // 3
+    cut = {line: f"{line[: most - tail - 1]}…{line[-tail:]}" for line in lines if len(line) > most}
+    groups = _alike(cut)
+    for same in groups:  # grows by those that are alike again
+        one, other = min(same), max(same)
+        differ = next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), len(one))
+        anew = {line: _from(line, differ - most // 4, most) for line in same}
+        cut |= anew
+        groups += [group for group in _alike(anew) if len(group) < len(same)]
+    return [cut.get(line, line) for line in lines]
+
+
+def _alike(cut: dict[str, str]) -> list[list[str]]:
+    """The names that are cut to the same."""
+    groups: dict[str, list[str]] = {}
+    for line, short in cut.items():
+        groups.setdefault(short, []).append(line)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _from(line: str, start: int, most: int) -> str:
+    """`most` characters of a name, from `start` or, near its end, from before."""
+    rest = line[min(start, len(line) - most + 1) :]
+    return f"…{rest}" if len(rest) < most else f"…{rest[: most - 2]}…"
 
 
 def _letters() -> set[int]:

@@ -65,7 +65,8 @@ def curves(history: Any) -> Figure:
         axes.set_xlim(epochs[0] - 0.5, epochs[count - 1] + 0.5)
         axes.xaxis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
-        axes.legend()
+        if len(axes.lines) > 1:
+            axes.legend()
     return figure
 
 

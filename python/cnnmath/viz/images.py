@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .canvas import class_indices, class_names, new_figure, settled
+from .canvas import class_indices, class_names, drawable, new_figure, settled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,10 +22,12 @@ def mistakes(
     most: int = 20,
     mean: Any = 0.0,
     std: Any = 1.0,
+    files: Sequence[Any] | None = None,
 ) -> Figure:
     """The worst mistakes: of the images that are predicted wrongly those of the highest loss, -log p(true class).
 
-    Above each image stand the predicted and the true class with their probabilities, below it its number and its loss.
+    Above each image stand the predicted and the true class with their probabilities, below it its number, or its
+    file's name, and its loss.
 
     Args:
         images: (n, channels, height, width), uint8, or real numbers from 0 to 1. Three channels are colours; of any
@@ -36,6 +38,7 @@ def mistakes(
         most: how many images are drawn at the most.
         mean, std: with which the images were normalized, x = (pixels - mean) / std; numbers, or one for each channel.
             An image that goes beyond 0 to 1 all the same is stretched: its least value is black, its largest white.
+        files: the names of the images' files, n of them.
 
     Returns:
         A Figure with one image in each of its axes, the worst first, five in a row; without mistakes, one that says so.
@@ -76,6 +79,9 @@ def mistakes(
             f"got {mean!r} and {std!r}"
         ) from None
 
+    if files is not None and (isinstance(files, str) or len(files) != len(p)):
+        raise ValueError(f"mistakes: expected the names of {len(p)} files, got {files!r}")
+
     predicted = p.argmax(axis=1)
     wrong = np.flatnonzero(predicted != truth)
     own = p[wrong, truth[wrong]]
@@ -84,6 +90,9 @@ def mistakes(
     rows = -(-len(worst) // columns)
     figure = new_figure(2.4 * columns + 0.4, 2.8 * rows + 0.6, gap=0.12)
     labels = class_names("mistakes", names, p.shape[1], 16)
+    captions = [f"image {i}" for i in worst]
+    if files is not None:
+        captions = drawable([files[i] for i in worst], 24, captions)
     if len(worst):
         title = f"Worst mistakes: {len(wrong):,} wrong of {len(p):,} images"
         if len(worst) < len(wrong):
@@ -99,7 +108,7 @@ def mistakes(
             f"true: {labels[truth[i]]} ({_percent(p[i, truth[i]])})",
             fontsize=8,
         )
-        axes.set_xlabel(f"image {i}, loss {_loss(p[i, truth[i]]):.3g}", fontsize=8)
+        axes.set_xlabel(f"{captions[place]}, loss {_loss(p[i, truth[i]]):.3g}", fontsize=8)
         axes.set_xticks([])
         axes.set_yticks([])
     return settled(figure)
