@@ -150,6 +150,16 @@ def test_an_image_does_not_depend_on_its_batch(
         np.testing.assert_array_equal(F.conv2d(x[i : i + 1], w, padding=padding)[0], together[i])
 
 
+def test_weights_that_last_give_the_same_bits() -> None:
+    """A layer keeps its transformed weights; a function transforms them where it uses them, for one small image."""
+    layer = cnnmath.nn.Conv2d(48, 64, 3, padding=1)
+    layer.eval()
+    x = normal(0, 1, 48, 8, 8)
+    state = layer.state_dict()
+    for _ in range(2):
+        np.testing.assert_array_equal(layer(x), F.conv2d(x, state["weight"], state["bias"], padding=1))
+
+
 @pytest.mark.parametrize("shape, weight, padding", CASES)
 def test_threads(
     threads: Callable[[int], None], shape: tuple[int, ...], weight: tuple[int, ...], padding: Any

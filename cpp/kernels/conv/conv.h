@@ -18,12 +18,12 @@
 //                        channels, horizontal stride 1, no groups
 //   conv2d_max_pool_grad_weight  args "x dy code dw"        dw, from the gradient dy of such maxima: each counts where it was taken;
 //                        dilation 1, stride 1, no groups
-// `relu` is read by conv2d and conv2d_max_pool. `direct` is 1 where sums must not be taken by Winograd's filtering. Outputs are
-// overwritten, and alias no input.
+// `relu` is read by conv2d and conv2d_max_pool. `direct` is 1 where sums must not be taken by Winograd's filtering. `lasting` is
+// 1 where what packing the weights leaves serves many runs; it changes no bit. Outputs are overwritten, and alias no input.
 #pragma once
 #include <cstdint>
 
-#define CNNMATH_CONV_FIELDS "n h w c oc oh ow kh kw sh sw dh dw pt pl groups relu direct"
+#define CNNMATH_CONV_FIELDS "n h w c oc oh ow kh kw sh sw dh dw pt pl groups relu direct lasting"
 
 namespace cnnmath {
 
@@ -36,6 +36,7 @@ struct ConvShape {
   int64_t groups;
   int64_t relu;
   int64_t direct;
+  int64_t lasting;
 };
 
 }  // namespace cnnmath

@@ -32,6 +32,7 @@ Sweep<T> forward_sweep(const ConvShape& s) {
   f.groups = s.groups, f.ic = s.c / s.groups, f.oc = s.oc / s.groups;
   f.out_h = s.oh, f.out_w = s.ow;
   f.direct = s.direct != 0;
+  f.lasting = s.lasting != 0;
   plan_sweep(f);
   return f;
 }
@@ -153,6 +154,7 @@ Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
   g.groups = s.groups, g.ic = s.oc / s.groups, g.oc = s.c / s.groups;
   g.out_h = s.h, g.out_w = s.w;
   g.direct = s.direct != 0;
+  g.lasting = s.lasting != 0;
   plan_sweep(g);
   return g;
 }

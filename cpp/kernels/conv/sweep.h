@@ -39,6 +39,7 @@ struct Sweep {
   int64_t groups, ic, oc;  // channels in and out of one group
   int64_t out_h, out_w;    // destination; it has groups * oc channels
   bool direct;             // sums are taken as they stand
+  bool lasting;            // packed weights serve many runs
   // What follows from these (plan_sweep).
   Panels<T> panels;
   int64_t depth;         // length of the whole sum

@@ -43,7 +43,7 @@ Plan plan(const Sweep<float>& s) {
   f.panel_blocks = min_of(ceil_div(kTasks, max_of(f.blocks, 1)), s.panels.count);
   f.task_panels = ceil_div(s.panels.count, f.panel_blocks);
   f.panel_blocks = ceil_div(s.panels.count, f.task_panels);
-  f.packs_ahead = f.blocks > 1;
+  f.packs_ahead = f.blocks > 1 || s.lasting;
   f.source_step = f.block * s.ic + L;
   f.product_step = f.block * s.panels.width() + L;
   if (s.panels.vectors(s.panels.count - 1) > s.panels.wide)

@@ -79,6 +79,7 @@ def _cnnmath(
         "groups": 1,
         "relu": 0,
         "direct": direct,
+        "lasting": 0,
         "sh": stride,
         "sw": stride,
         "dh": 1,

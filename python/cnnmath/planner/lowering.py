@@ -189,7 +189,8 @@ class Lowering:
     ) -> None:
         """Emits a call of kernel `name`. `fields` are its parameters by name; dtype that of the first tensor.
 
-        Of a kernel whose first phases pack its `weights` (a tensor), these phases run once for weights that last.
+        Of a kernel whose first phases pack its `weights` (a tensor), these phases run once for weights that last; it
+        is told so where it has the field `lasting`.
         """
         if dtype is None:
             dtype = next(a.dtype for a in args if isinstance(a, Tensor))
@@ -197,6 +198,8 @@ class Lowering:
         kernel = _core.find_kernel(name, suffix)
         params: list[int] = []
         names = kernel.fields.split()
+        if "lasting" in names:
+            fields["lasting"] = weights in self.lasting and not self._keeps()
         for field in names:
             if field.endswith("*"):
                 params += [int(v) for v in fields.pop(field[:-1])]
