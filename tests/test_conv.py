@@ -119,6 +119,9 @@ def test_sizes_of_networks(side: int, inputs: int, outputs: int, rng: np.random.
         ((40, 15, 21, 20), (13, 15, 4, 4), {"padding": 1}),
         ((3, 130, 17, 15), (7, 130, 3, 3), {"padding": 1, "stride": 2, "dilation": (1, 3)}),
         ((2, 37, 30, 31), (12, 37, 1, 5), {"padding": (0, 1, 2, 0)}),
+        ((2, 41, 20, 21), (74, 41, 2, 2), {}),  # channels that do not end with a cache line
+        ((1, 175, 33, 33), (20, 175, 3, 3), {"stride": 2, "padding": (0, 1, 1, 2)}),
+        ((2, 90, 13, 14), (11, 90, 4, 4), {"padding": 2}),
         ((3, 2, 20, 53), (1, 2, 1, 1), {}),  # few channels on either side, pixels in the lanes
         ((3, 4, 21, 50), (3, 4, 3, 3), {"padding": 1}),
         ((2, 1, 19, 65), (2, 1, 2, 3), {"padding": (2, 1, 0, 1), "dilation": (2, 1)}),

@@ -16,8 +16,8 @@ template <class T>
 SweepWay<T> way_of(const Sweep<T>& s) {
   if (grouped_pays(s, 0)) return grouped_way<T>();
   if (winograd_pays(s)) return winograd_way<T>();
-  if (dots_pays(s)) return dots_way<T>();
   if (split_pays(s)) return split_way<T>();
+  if (dots_pays(s)) return dots_way<T>();
   if (planar_pays(s)) return planar_way<T>();
   return direct_way<T>();
 }

@@ -8,14 +8,16 @@ namespace cnnmath::CNNMATH_ISA {
 
 namespace {
 
-constexpr int64_t kTaskFlops = 16 << 20;    // about 50 us
-constexpr int64_t kTaskPixels = 256;        // repay reading the weights
-constexpr int64_t kTaskSource = 768 << 10;  // bytes of split source that should stay in L2
-constexpr int64_t kPiece = 64;              // blocks of k: their weights for a panel stay in L2
+constexpr int64_t kTaskFlops = 16 << 20;     // about 50 us
+constexpr int64_t kTaskPixels = 256;         // repay reading the weights
+constexpr int64_t kTaskSource = 1200 << 10;  // bytes of split source that should stay in L2
+constexpr int64_t kPiece = 64;               // blocks of k: their weights for a panel stay in L2
 constexpr int64_t kPanelTiles = 2;
+constexpr int64_t kPitch = 16;  // numbers: half a cache line of a plane
 
 // How the work is cut, from the shape alone.
 struct Plan {
+  int64_t pitch;       // numbers from pixel to pixel of the copied source
   bool merged;         // taps next to each other in memory are one run
   int64_t runs, run;   // of k: their number, their length
   int64_t run_blocks;  // blocks of a run
@@ -37,7 +39,11 @@ Plan plan(const Sweep<float>& s) {
   Plan f{};
   f.merged = s.u.taps == 1 || s.u.offset_step == 1;
   f.runs = f.merged ? s.v.taps : s.v.taps * s.u.taps;
-  f.run = s.depth / f.runs;
+  const auto run_of = [&](int64_t pitch) { return (f.merged ? (s.u.taps - 1) * pitch : 0) + s.ic; };
+  // Rows of a tile that begin anywhere cost half as much again as those that do not cross cache lines.
+  f.pitch = round_up(s.ic, kPitch);
+  if (10 * ceil_div(run_of(f.pitch), kSplitDepth) > 13 * ceil_div(run_of(s.ic), kSplitDepth)) f.pitch = s.ic;
+  f.run = run_of(f.pitch);
   f.run_blocks = ceil_div(f.run, kSplitDepth);
   f.tiles = ceil_div(s.oc, kSplitLanes);
   f.source_columns = s.u.source_end(s.u.outs) - s.u.source_begin(0);
@@ -45,7 +51,7 @@ Plan plan(const Sweep<float>& s) {
   // Padded rows as one line waste their padding, rows by themselves the rest of their last tile.
   f.flat = s.u.source_step == 1 && s.v.source_step == 1 && f.source_columns < round_up(s.u.outs, kSplitLanes);
   const int64_t pixel_flops = 2 * f.blocks() * kSplitDepth * f.tiles * kSplitLanes;
-  const int64_t row_bytes = 6 * f.source_columns * s.ic;
+  const int64_t row_bytes = 6 * f.source_columns * f.pitch;
   const int64_t pixels = max_of(kTaskFlops / pixel_flops, kTaskPixels);
   f.rows = max_of(pixels / s.u.outs, 1);
   const int64_t halo = source_rows(1) - s.v.source_step;
@@ -88,9 +94,11 @@ struct Room {
 
 int64_t pixels_in(const Plan& f) { return f.images * f.source_rows * f.source_columns; }
 // Tiles reach beyond the last pixel, and blocks beyond the last channel.
-int64_t slack(const Sweep<float>& s) { return kSplitLanes * s.u.source_step * s.ic + kSplitDepth; }
+int64_t slack(const Sweep<float>& s, const Plan& f) {
+  return kSplitLanes * s.u.source_step * f.pitch + kSplitDepth;
+}
 int64_t plane_of(const Sweep<float>& s, const Plan& f) {
-  return round_up(pixels_in(f) * s.ic + slack(s), 32);
+  return round_up(pixels_in(f) * f.pitch + slack(s, f), 32);
 }
 
 Room room_of(const Sweep<float>& s, const Plan& f, char* memory, int64_t* bytes) {
@@ -128,20 +136,22 @@ bool copy_source(const Sweep<float>& s, const Plan& f, const float* image, int64
   const int64_t begin = min_of(max_of(-left, 0), columns);  // first column inside the map
   const int64_t end = max_of(min_of(s.w - left, columns), begin);
   bool found = false;
+  const int64_t pitch = f.pitch;
   for (int64_t r = from; r < to; ++r, pixel += columns) {
     if (r < 0 || r >= s.h || begin == end) {
-      zero_planes(room, pixel * s.ic, columns * s.ic);
+      zero_planes(room, pixel * pitch, columns * pitch);
       continue;
     }
     const float* row = image + (r * s.w + left + begin) * s.c;
-    zero_planes(room, pixel * s.ic, begin * s.ic);
-    const int64_t n = (end - begin) * s.ic;
-    if (split_run(room.source + (pixel + begin) * s.ic, room.plane, row, n)) {
+    zero_planes(room, pixel * pitch, begin * pitch);
+    const int64_t runs = pitch == s.ic ? 1 : end - begin, n = (end - begin) * s.ic;
+    if (split_runs(room.source + (pixel + begin) * pitch, room.plane, row, runs, n / runs,
+                   n / runs + pitch - s.ic)) {
       found = true;
       for (int64_t i = 0; i < n; ++i)
         if (!splits(row[i])) room.map[pixel + begin + i / s.ic] = 1;
     }
-    zero_planes(room, (pixel + end) * s.ic, (columns - end) * s.ic);
+    zero_planes(room, (pixel + end) * pitch, (columns - end) * pitch);
   }
   return found;
 }
@@ -203,7 +213,7 @@ void split_pack(const Sweep<float>& s, const WeightsAt<float>& w, void* out, int
     for (int64_t l = 0; l < f.run; l += kSplitDepth, to += width * kSplitBlock) {
       const int64_t depth = min_of(f.run - l, kSplitDepth);
       const auto at = [&](int64_t k) {
-        return base + k / s.ic * s.u.tap_step * w.tap_step + k % s.ic * w.k_step;
+        return base + k / f.pitch * s.u.tap_step * w.tap_step + k % f.pitch * w.k_step;
       };
       if (s.ic % kSplitDepth == 0) {
         wild |= split_b(to, at(l), w.o_step == 1 ? Lie::along_i : Lie::along_k,
@@ -212,7 +222,8 @@ void split_pack(const Sweep<float>& s, const WeightsAt<float>& w, void* out, int
       }
       float rows[kSplitDepth * kSplitLanes];
       for (int64_t k = 0; k < depth; ++k)
-        for (int64_t o = 0; o < outs; ++o) rows[k * kSplitLanes + o] = at(l + k)[o * w.o_step];
+        for (int64_t o = 0; o < outs; ++o)
+          rows[k * kSplitLanes + o] = (l + k) % f.pitch < s.ic ? at(l + k)[o * w.o_step] : 0.0f;
       wild |= split_b(to, rows, Lie::along_i, kSplitLanes, outs, depth, Pairs::neighbours);
     }
   }
@@ -238,8 +249,8 @@ void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w,
                         (image - image0) * image_pixels);
   const int64_t tail =
       ((image1 - image0 - 1) * f.source_rows + s.v.source_end(row1) - s.v.source_begin(row0)) *
-      f.source_columns * s.ic;
-  zero_planes(room, tail, slack(s));
+      f.source_columns * f.pitch;
+  zero_planes(room, tail, slack(s, f));
 
   // Where the pixels of each tile begin in the copy, and where they go.
   const int64_t used_rows = row1 - row0, lines = f.flat ? 1 : used_rows;
@@ -253,7 +264,7 @@ void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w,
     for (int64_t line = 0; line < lines; ++line) {
       const int64_t pixel = (image - image0) * image_pixels + line * s.v.source_step * f.source_columns;
       for (int64_t i = 0; i < segment_tiles; ++i)
-        room.tile[first / kSplitLanes + i] = room.source + (pixel + i * kSplitLanes * step) * s.ic;
+        room.tile[first / kSplitLanes + i] = room.source + (pixel + i * kSplitLanes * step) * f.pitch;
       for (int64_t t = f.flat ? 0 : line; t < (f.flat ? used_rows : line + 1); ++t) {
         Pixel* out = room.out + first + (f.flat ? t * f.source_columns : 0);
         float* to =
@@ -266,7 +277,7 @@ void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w,
   }
   for (int64_t r = 0; r < f.runs; ++r) {
     const int64_t a = f.merged ? r : r / s.u.taps, b = f.merged ? 0 : r % s.u.taps;
-    const int64_t at = (a * s.v.offset_step * f.source_columns + b * s.u.offset_step) * s.ic * 2;
+    const int64_t at = (a * s.v.offset_step * f.source_columns + b * s.u.offset_step) * f.pitch * 2;
     for (int64_t q = 0; q < f.run_blocks; ++q) room.a_offset[r * f.run_blocks + q] = at + q * kSplitDepth * 2;
   }
 
@@ -278,7 +289,7 @@ void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w,
     for (int64_t from = 0; from < blocks; from += f.piece()) {
       const SplitCall call{min_of(f.piece(), blocks - from),
                            room.a_offset + from,
-                           step * s.ic * 2,
+                           step * f.pitch * 2,
                            room.plane * 2,
                            weights,
                            room.b_offset + from,
@@ -292,6 +303,11 @@ void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w,
         for (int i = 0; i < ma; ++i) {
           a[i] = reinterpret_cast<const char*>(room.tile[tile + i]);
           c[i] = room.sums + (tile + i) * width * kSplitNumbers;
+          // These lines of y are far away, and lie apart.
+          const Pixel* out = room.out + (tile + i) * kSplitLanes;
+          for (int64_t lane = 0; from == 0 && lane < kSplitLanes; ++lane)
+            for (int64_t part = 0; out[lane].y && part <= width; ++part)
+              __builtin_prefetch(out[lane].y + (panel * kPanelTiles + part) * kSplitLanes, 1);
         }
         split_tile(ma, static_cast<int>(width))(a, c, call);
         tile += ma;
@@ -319,19 +335,22 @@ void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w,
 
 }  // namespace
 
+// Nanoseconds for an image, as measured on one core: what a number costs to split, to multiply (padding too), to put into y; and
+// by vectors, which have few outputs in pixels' or channels' lanes.
 template <>
 bool split_pays(const Sweep<float>& s) {
-  if (s.groups != 1 || s.oc <= kSplitLanes || s.depth == 0 || s.n == 0 || s.u.outs <= 0 || s.v.outs <= 0)
-    return false;
+  if (s.groups != 1 || s.depth == 0 || s.n == 0 || s.u.outs <= 0 || s.v.outs <= 0) return false;
   const Plan f = plan(s);
-  // What a split number is used for must repay the splitting; the unit is half as fast again as the vectors, of which padding
-  // takes its part.
-  if (s.depth * s.oc < 64 * s.ic) return false;
-  const double useful = static_cast<double>(s.depth) / static_cast<double>(f.blocks() * kSplitDepth) *
-                        static_cast<double>(s.oc) / static_cast<double>(f.tiles * kSplitLanes) *
-                        static_cast<double>(s.u.outs * f.rows) /
-                        static_cast<double>(f.segment_tiles() * kSplitLanes * (f.flat ? 1 : f.rows));
-  return useful > 0.65;
+  const int64_t lanes = f.tiles * kSplitLanes, outs = s.v.outs * s.u.outs;
+  const int64_t pixels = f.row_blocks * (f.flat ? 1 : f.rows) * f.segment_tiles() * kSplitLanes;
+  const int64_t source = f.row_blocks * f.source_rows * f.source_columns;
+  const double split = 0.0053 * static_cast<double>(pixels * lanes * f.blocks() * kSplitDepth) +
+                       0.185 * static_cast<double>(source * (f.pitch + kPitch)) +
+                       0.44 * static_cast<double>(outs * s.oc);
+  const double vectors =
+      static_cast<double>(outs * s.depth) *
+      (s.oc <= kSplitLanes ? static_cast<double>(s.oc) / 44 : static_cast<double>(lanes) / 80);
+  return split < vectors;
 }
 
 template <>

@@ -244,16 +244,22 @@ uint32_t split_pixels_a(uint16_t* to, int64_t row, int64_t plane, const float* c
   return found;
 }
 
-bool split_run(uint16_t* to, int64_t plane, const float* from, int64_t n) {
+bool split_runs(uint16_t* to, int64_t plane, const float* from, int64_t runs, int64_t n, int64_t padded) {
   bool found = false;
-  int64_t i = 0;
-  for (; i + 32 <= n; i += 32)
-    found |= split_32(to + i, plane, load_all(from + i), load_all(from + i + 16), ~__mmask32{0});
-  if (i < n) {
-    const int64_t left = n - i;
-    const __m512i x = load_bits(from + i, left),
-                  y = left > 16 ? load_bits(from + i + 16, left - 16) : _mm512_setzero_si512();
-    found |= split_32(to + i, plane, x, y, (__mmask32{1} << left) - 1);
+  const int64_t whole = n / 32 * 32, left = n - whole;
+  const auto mask_of = [](int64_t k) {
+    return k >= 32 ? ~__mmask32{0} : (__mmask32{1} << (k > 0 ? k : 0)) - 1;
+  };
+  const __mmask32 valid = mask_of(left), written = mask_of(padded - whole);
+  const __mmask16 valid_x = static_cast<__mmask16>(valid), valid_y = static_cast<__mmask16>(valid >> 16);
+  for (int64_t r = 0; r < runs; ++r, from += n, to += padded) {
+    int64_t i = 0;
+    for (; i < whole; i += 32)
+      found |= split_32(to + i, plane, load_all(from + i), load_all(from + i + 16), ~__mmask32{0});
+    if (i >= padded) continue;
+    const __m512i x = _mm512_maskz_loadu_epi32(valid_x, from + i),
+                  y = _mm512_maskz_loadu_epi32(valid_y, from + i + 16);
+    found |= split_32(to + i, plane, x, y, written);
   }
   return found;
 }
