@@ -122,6 +122,10 @@ def test_sizes_of_networks(side: int, inputs: int, outputs: int, rng: np.random.
         ((2, 41, 20, 21), (74, 41, 2, 2), {}),  # channels that do not end with a cache line
         ((1, 175, 33, 33), (20, 175, 3, 3), {"stride": 2, "padding": (0, 1, 1, 2)}),
         ((2, 90, 13, 14), (11, 90, 4, 4), {"padding": 2}),
+        ((6, 40, 30, 29), (33, 40, 3, 3), {"stride": (2, 3), "dilation": (3, 2), "padding": (1, 2, 3, 0)}),
+        ((4, 130, 31, 30), (14, 130, 4, 5), {"stride": 2, "padding": 2}),
+        ((2, 20, 57, 56), (64, 20, 5, 4), {"stride": (1, 2)}),
+        ((8, 64, 30, 30), (64, 64, 1, 2), {"dilation": (1, 2)}),
         ((3, 2, 20, 53), (1, 2, 1, 1), {}),  # few channels on either side, pixels in the lanes
         ((3, 4, 21, 50), (3, 4, 3, 3), {"padding": 1}),
         ((2, 1, 19, 65), (2, 1, 2, 3), {"padding": (2, 1, 0, 1), "dilation": (2, 1)}),

@@ -148,6 +148,7 @@ def test_products_end_at_guard_pages(
         (1, 35, 4, 4, 3, 1, 0),
         (2, 19, 41, 30, 2, 1, 0),
         (1, 26, 75, 13, 4, 2, 1),
+        (3, 30, 49, 66, 3, 2, 1),
     ],
 )
 def test_convolutions_end_at_guard_pages(

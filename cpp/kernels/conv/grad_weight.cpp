@@ -291,9 +291,9 @@ Vec<float> grad_weight_numbers(const ConvShape& s, const float* x, const float* 
   Vec<float> sums = zero<float>();
   for (int64_t n = 0; n < s.n; ++n) {
     for (int64_t p = 0; p < s.oh; ++p) {
-      const int64_t row = p - s.pt + i * s.dh;
+      const int64_t row = p * s.sh - s.pt + i * s.dh;
       for (int64_t q = 0; q < s.ow; ++q) {
-        const int64_t column = q - s.pl + j * s.dw;
+        const int64_t column = q * s.sw - s.pl + j * s.dw;
         const bool inside = row >= 0 && row < s.h && column >= 0 && column < s.w;
         if (!inside && !padded) continue;
         const float value = inside ? x[((n * s.h + row) * s.w + column) * s.c + c] : 0.0f;
