@@ -122,6 +122,9 @@ def test_sizes_of_networks(side: int, inputs: int, outputs: int, rng: np.random.
         ((2, 41, 20, 21), (74, 41, 2, 2), {}),  # channels that do not end with a cache line
         ((1, 175, 33, 33), (20, 175, 3, 3), {"stride": 2, "padding": (0, 1, 1, 2)}),
         ((2, 90, 13, 14), (11, 90, 4, 4), {"padding": 2}),
+        ((2, 48, 40, 41), (2, 24, 4, 4), {"groups": 2}),  # few outputs of many channels, in groups
+        ((3, 105, 17, 19), (15, 35, 3, 3), {"groups": 3, "padding": 1}),
+        ((2, 66, 21, 20), (6, 33, 2, 5), {"groups": 2, "stride": (1, 2), "padding": (2, 1, 0, 1)}),
         ((6, 40, 30, 29), (33, 40, 3, 3), {"stride": (2, 3), "dilation": (3, 2), "padding": (1, 2, 3, 0)}),
         ((4, 130, 31, 30), (14, 130, 4, 5), {"stride": 2, "padding": 2}),
         ((2, 20, 57, 56), (64, 20, 5, 4), {"stride": (1, 2)}),

@@ -36,28 +36,36 @@ int64_t tasks(const Sweep<T>& s) {
 
 template <class T>
 int64_t pack_tasks(const Sweep<T>& s) {
-  return plan(s).blocks;
+  return s.groups * plan(s).blocks;
+}
+
+// Of one group.
+template <class T>
+int64_t packed_size(const Sweep<T>& s, const Plan<T>& f) {
+  return s.oc * f.blocks * f.run_padded;
 }
 
 template <class T>
 int64_t packed_bytes(const Sweep<T>& s) {
-  const Plan<T> f = plan(s);
-  return round_up(s.oc * f.blocks * f.run_padded * static_cast<int64_t>(sizeof(T)), 64);
+  return round_up(s.groups * packed_size(s, plan(s)) * static_cast<int64_t>(sizeof(T)), 64);
 }
 
 template <class T>
-void pack(const Sweep<T>& s, const WeightsAt<T>& w, void* packed, int64_t block) {
+void pack(const Sweep<T>& s, const WeightsAt<T>& w, void* packed, int64_t task) {
   constexpr int64_t L = Vec<T>::lanes;
   const Plan<T> f = plan(s);
+  const int64_t group = task / f.blocks, block = task % f.blocks;
   for (int64_t first = 0; first < s.oc; first += kOutputs) {
     const int64_t outputs = min_of(s.oc - first, kOutputs);
-    T* to = static_cast<T*>(packed) + (first * f.blocks + block * outputs) * f.run_padded;
+    T* to = static_cast<T*>(packed) + group * packed_size(s, f) +
+            (first * f.blocks + block * outputs) * f.run_padded;
     for (int64_t o = 0; o < outputs; ++o) {
       for (int64_t k = 0; k < f.run_padded; ++k) {
         const int64_t i = f.merged ? block : block / s.u.taps;
         const int64_t j = f.merged ? k / s.ic : block % s.u.taps;
         to[(k / L * outputs + o) * L + k % L] =
-            k < f.run ? w.tap(s, i, j)[k % s.ic * w.k_step + (first + o) * w.o_step] : T{0};
+            k < f.run ? w.tap(s, i, j)[k % s.ic * w.k_step + (first + o) * w.o_step + group * w.group_step]
+                      : T{0};
       }
     }
   }
@@ -120,12 +128,13 @@ void run(const Sweep<T>& s, const T* x, const WeightsAt<T>&, const void* packed,
                                         b % s.u.taps * s.u.offset_step * pixels.pixel_step;
   constexpr void (*tiles[kOutputs])(const T* const*, T* const*, int64_t, const Call<T>&) = {
       tile<T, 1>, tile<T, 2>, tile<T, 3>, tile<T, 4>};
+  const T* weights = static_cast<const T*>(packed) + pixels.group * packed_size(s, f);
+  if (bias) bias += pixels.group * s.oc;
   // The weights of four outputs stay near while a few pixels pass.
   for (int64_t first = 0; first < s.oc; first += kOutputs) {
     const int64_t outputs = min_of(s.oc - first, kOutputs);
-    const Call<T> call{
-        f.blocks, f.run, pixels.a_offset, static_cast<const T*>(packed) + first * f.blocks * f.run_padded,
-        bias,     relu};
+    const Call<T> call{f.blocks, f.run, pixels.a_offset, weights + first * f.blocks * f.run_padded,
+                       bias,     relu};
     for (int64_t i = 0; i < pixels.count; i += kPixels[outputs - 1])
       tiles[outputs - 1](pixels.source + i, pixels.out + i, first, call);
   }
@@ -136,7 +145,7 @@ void run(const Sweep<T>& s, const T* x, const WeightsAt<T>&, const void* packed,
 template <class T>
 bool dots_pays(const Sweep<T>& s) {
   constexpr int64_t L = Vec<T>::lanes;
-  if (s.groups != 1 || s.oc > 12 || s.ic < L || s.depth < 4 * L || s.u.outs == 0) return false;
+  if (s.oc > 12 || s.ic < L || s.depth < 4 * L || s.u.outs == 0) return false;
   const Plan<T> f = plan(s);
   return 4 * f.run >= 3 * f.run_padded;
 }

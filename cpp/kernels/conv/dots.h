@@ -1,7 +1,8 @@
 // A sweep with few output channels and many input channels: the numbers under a row of the window take the lanes, each output of
-// each pixel has a vector of sums of its own, and the lanes are added up at the end. The source is read in place.
+// each pixel has a vector of sums of its own, and the lanes are added up at the end. The source is read in place, but for padding and
+// groups.
 //
-// The weights are packed as [four outputs][block][vector of k][output], zeros behind the last k; a block is a row of the window, or
+// The weights are packed as [group][four outputs][block][vector of k][output], zeros behind the last k; a block is a row of the window, or
 // one tap where the taps of a row do not lie side by side.
 #pragma once
 #include "kernels/conv/sweep.h"

@@ -1,4 +1,4 @@
-// conv2d_grad_weight with few outputs, which would leave most lanes empty: the numbers of x take the lanes, the outputs the rows of
+// conv2d_grad_weight with few outputs of a group, which would leave most lanes empty: the numbers of x take the lanes, the outputs the rows of
 // the tile, and what comes out is dW with its last two dims exchanged, dW'[i][j][o][k]. For the rest as in grad_weight.cpp: tiles over
 // pixels, all taps of a row together where there are few channels, chunks of rows of y whose sums phase 1 adds in order.
 #include "kernels/conv/parts.h"
@@ -19,6 +19,7 @@ constexpr int64_t kCombine = 4 << 10;  // elements of a task of phase 1
 
 template <class T>
 struct Plan {
+  int64_t cg, og;  // channels of a group
   bool merged;
   int64_t taps_u, width;  // units of taps in a row of the kernel; numbers of x under one of them
   Panels<T> panels;       // of these
@@ -26,24 +27,25 @@ struct Plan {
   int64_t chunks, block_rows;
   int64_t columns, copy_rows;  // of the copy
   int64_t size;                // of dW
-  int64_t sums;                // of dW', its rows in whole vectors
+  int64_t sums;                // of a group's dW', its rows in whole vectors
 };
 
 template <class T>
 Plan<T> plan(const ConvShape& s) {
   constexpr int64_t item = sizeof(T);
   Plan<T> f{};
+  f.cg = s.c / s.groups, f.og = s.oc / s.groups;
   f.merged = merges_taps(s);
   f.taps_u = f.merged ? 1 : s.kw;
-  f.width = f.merged ? s.kw * s.c : s.c;
+  f.width = f.merged ? s.kw * f.cg : f.cg;
   f.panels = panels_of<T>(f.width);
   f.rows = s.n * s.oh;
-  f.size = s.kh * s.kw * s.c * s.oc;
-  f.sums = s.kh * f.taps_u * s.oc * f.panels.padded();
-  f.chunks =
-      min_of(min_of(kTasks, conv_flops(s) / kChunkFlops), min_of(f.rows, kPartialBytes / (f.sums * item)));
+  f.size = s.kh * s.kw * f.cg * s.oc;
+  f.sums = s.kh * f.taps_u * f.og * f.panels.padded();
+  f.chunks = min_of(min_of(kTasks, conv_flops(s) / kChunkFlops) / s.groups,
+                    min_of(f.rows, kPartialBytes / (s.groups * f.sums * item)));
   f.chunks = max_of(f.chunks, 1);
-  const int64_t row_bytes = (s.sh * s.w * s.c + s.ow * s.oc) * item;
+  const int64_t row_bytes = (s.sh * s.w * f.cg + s.ow * s.oc) * item;
   f.block_rows = min_of(max_of(kBlockBytes / row_bytes, 1), ceil_div(f.rows, f.chunks));
   if (f.merged) {
     f.columns = (s.ow - 1) * s.sw + s.kw;
@@ -66,13 +68,13 @@ template <class T>
 int64_t tasks(const int64_t* p, int phase) {
   const ConvShape& s = conv_shape(p);
   if (conv_flops(s) <= kSmallFlops) return 1;
-  return phase == 0 ? plan<T>(s).chunks : ceil_div(plan<T>(s).size, kCombine);
+  return phase == 0 ? s.groups * plan<T>(s).chunks : ceil_div(plan<T>(s).size, kCombine);
 }
 
 template <class T>
 int64_t workspace(const int64_t* p) {
   const Plan<T> f = plan<T>(conv_shape(p));
-  return f.chunks * f.sums * static_cast<int64_t>(sizeof(T));
+  return conv_shape(p).groups * f.chunks * f.sums * static_cast<int64_t>(sizeof(T));
 }
 
 template <class T>
@@ -86,13 +88,13 @@ int64_t scratch(const int64_t* p) {
   const Plan<T> f = plan<T>(s);
   const int64_t reach = f.panels.padded();
   return list_bytes(f) +
-         (f.merged ? (f.copy_rows * f.columns * s.c + reach) * static_cast<int64_t>(sizeof(T)) : 0);
+         (f.merged ? (f.copy_rows * f.columns * f.cg + reach) * static_cast<int64_t>(sizeof(T)) : 0);
 }
 
-// All taps over the rows [row0, row1) of y.
+// All taps of a group over the rows [row0, row1) of y.
 template <class T>
-void sum_chunk(const ConvShape& s, const Plan<T>& f, int64_t row0, int64_t row1, const T* x, const T* dy,
-               T* dw, char* memory) {
+void sum_chunk(const ConvShape& s, const Plan<T>& f, int64_t group, int64_t row0, int64_t row1, const T* x,
+               const T* dy, T* dw, char* memory) {
   int64_t* x_offset = reinterpret_cast<int64_t*>(memory);
   int64_t* dy_offset = x_offset + f.block_rows;
   int64_t* at = dy_offset + f.block_rows;
@@ -100,15 +102,15 @@ void sum_chunk(const ConvShape& s, const Plan<T>& f, int64_t row0, int64_t row1,
   for (int64_t r0 = row0; r0 < row1; r0 += f.block_rows) {
     const int64_t r1 = min_of(r0 + f.block_rows, row1);
     if (f.merged) {
-      copy_rows(s, f.columns, s.c, x, 0, r0, r1, copy, at);
-      zero_run(copy + f.copy_rows * f.columns * s.c, f.panels.padded());
+      copy_rows(s, f.columns, f.cg, x, group * f.cg, r0, r1, copy, at);
+      zero_run(copy + f.copy_rows * f.columns * f.cg, f.panels.padded());
     }
     for (int64_t i = 0; i < s.kh; ++i) {
       for (int64_t j = 0; j < f.taps_u; ++j) {
         int64_t lo, hi;
-        const int64_t blocks = tap_blocks(s, r0, r1, i, j, f.merged ? at : nullptr, f.columns * s.c, s.oc,
+        const int64_t blocks = tap_blocks(s, r0, r1, i, j, f.merged ? at : nullptr, f.columns * f.cg, s.oc,
                                           x_offset, dy_offset, lo, hi);
-        T* out = dw + (i * f.taps_u + j) * s.oc * f.panels.padded();
+        T* out = dw + (i * f.taps_u + j) * f.og * f.panels.padded();
         for (int64_t n = 0; n < f.panels.count; ++n) {
           const int nv = f.panels.vectors(n);
           const Deal<T> deal(column_tiles<T>(nv), nv, true);
@@ -118,16 +120,16 @@ void sum_chunk(const ConvShape& s, const Plan<T>& f, int64_t row0, int64_t row1,
                                  x_offset,
                                  hi - lo,
                                  (f.merged ? copy : x) + begin,
-                                 s.c * s.sw,
+                                 f.cg * s.sw,
                                  s.oc,
                                  f.panels.begin(n),
                                  int64_t{nv} * Vec<T>::lanes,
                                  nullptr,
                                  r0 > row0,
                                  0};
-          for (int64_t o = 0; o < s.oc;) {
-            const Tile<T>& tile = deal.next(s.oc - o);
-            const T* a = dy + r0 * s.ow * s.oc + o;
+          for (int64_t o = 0; o < f.og;) {
+            const Tile<T>& tile = deal.next(f.og - o);
+            const T* a = dy + r0 * s.ow * s.oc + group * f.og + o;
             T* c[kTallestTile];
             for (int k = 0; k < tile.m; ++k) c[k] = out + (o + k) * f.panels.padded();
             tile.run(&a, c, call);
@@ -146,10 +148,12 @@ void run(const Task& t) {
   T* partial = static_cast<T*>(t.workspace);
   const bool small = conv_flops(s) <= kSmallFlops;
   if (t.phase == 0) {
-    for (int64_t chunk = small ? 0 : t.index; chunk < (small ? f.chunks : t.index + 1); ++chunk)
-      sum_chunk(s, f, f.rows * chunk / f.chunks, f.rows * (chunk + 1) / f.chunks,
-                static_cast<const T*>(t.a[0]), static_cast<const T*>(t.a[1]), partial + chunk * f.sums,
+    for (int64_t i = small ? 0 : t.index; i < (small ? s.groups * f.chunks : t.index + 1); ++i) {
+      const int64_t chunk = i % f.chunks;
+      sum_chunk(s, f, i / f.chunks, f.rows * chunk / f.chunks, f.rows * (chunk + 1) / f.chunks,
+                static_cast<const T*>(t.a[0]), static_cast<const T*>(t.a[1]), partial + i * f.sums,
                 static_cast<char*>(t.scratch));
+    }
     return;
   }
   T* dw = static_cast<T*>(t.a[2]);
@@ -158,7 +162,8 @@ void run(const Task& t) {
   for (int64_t at = small ? 0 : t.index * kCombine; at < end; ++at) {
     const int64_t o = at % s.oc, k = at / s.oc % f.width, tap = at / s.oc / f.width;
     const int64_t lane = k < last ? k : last + k - panel_begin(f, f.panels.count - 1);
-    const T* from = partial + (tap * s.oc + o) * f.panels.padded() + lane;
+    const T* from =
+        partial + o / f.og * f.chunks * f.sums + (tap * f.og + o % f.og) * f.panels.padded() + lane;
     T sum = from[0];
     for (int64_t chunk = 1; chunk < f.chunks; ++chunk) sum += from[chunk * f.sums];
     dw[at] = sum;
@@ -167,15 +172,16 @@ void run(const Task& t) {
 
 }  // namespace
 
-// Lanes of multiply-adds for a pixel, either way; a tile one vector wide runs at two thirds.
+// Lanes of multiply-adds for a pixel, either way; a tile one vector wide runs at two thirds. In groups x must be copied.
 template <class T>
 bool few_grad_weight_pays(const ConvShape& s) {
   constexpr int64_t L = Vec<T>::lanes;
-  if (s.groups != 1 || s.oc >= L || s.n * s.oh * s.ow * s.kh * s.kw * s.c * s.oc == 0) return false;
+  if (s.n * s.oh * s.ow * s.kh * s.kw * s.c * s.oc == 0 || s.oc / s.groups >= L) return false;
+  if (s.groups > 1 && !merges_taps(s)) return false;
   const Plan<T> f = plan<T>(s);
   if (!f.merged && f.width < f.panels.padded() && f.width < int64_t{f.panels.wide} * L) return false;
-  const int64_t there = f.width * L * 3, here = f.panels.padded() * s.oc * (f.panels.padded() == L ? 3 : 2);
-  return 5 * here < 4 * there && s.c > 1;
+  const int64_t there = f.width * L * 3, here = f.panels.padded() * f.og * (f.panels.padded() == L ? 3 : 2);
+  return 5 * here < 4 * there && f.cg > 1;
 }
 
 template <class T>
