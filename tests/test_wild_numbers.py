@@ -32,7 +32,11 @@ CONV: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((1, 512, 7, 7), (40, 512, 3, 3), {"padding": 1}),
     ((2, 6, 40, 40), (32, 6, 5, 5), {}),
     ((2, 32, 9, 33), (64, 32, 3, 3), {"padding": 1}),
-    ((2, 41, 15, 21), (37, 41, 2, 3), {"padding": (1, 0, 2, 1)}),  # channels that do not end with a cache line
+    (
+        (2, 41, 15, 21),
+        (37, 41, 2, 3),
+        {"padding": (1, 0, 2, 1)},
+    ),  # channels that do not end with a cache line
     ((2, 90, 21, 19), (11, 90, 4, 4), {"stride": 2}),  # few outputs
     ((3, 15, 30, 31), (13, 15, 4, 4), {}),
     ((4, 48, 30, 29), (40, 48, 3, 3), {"stride": (2, 1), "padding": 1}),
