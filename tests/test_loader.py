@@ -85,7 +85,6 @@ def test_wrong_arguments() -> None:
     for call in (
         lambda: data.DataLoader(x),
         lambda: data.DataLoader(x, y),  # type: ignore[arg-type]
-        lambda: data.DataLoader(x, y, batch_size=4),  # type: ignore[misc]
         lambda: data.DataLoader(list(x), list(y)),  # type: ignore[arg-type]
     ):
         with pytest.raises(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +58,10 @@ class DataLoader:
         seed: int | None = None,
         transform: Any = None,
     ) -> None:
+        if isinstance(dataset, np.ndarray) or isinstance(batch_size, (np.ndarray, list, tuple)):
+            raise TypeError(
+                "DataLoader: expected one data set, such as a pair of arrays: DataLoader((x, y), batch_size=...)"
+            )
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
             raise ValueError(f"DataLoader: batch_size expects an int of at least 1, got {batch_size!r}")
         self._arrays: tuple[np.ndarray, np.ndarray] | None = None
@@ -86,17 +89,6 @@ class DataLoader:
         self.drop_last = drop_last
         self.seed = seed
         self.epoch = 0
-
-    if not TYPE_CHECKING:
-
-        @functools.wraps(__init__)
-        def __new__(cls, dataset=(), second=1, *_, **__):
-            # Before Python says of DataLoader(x, y, batch_size=32) that there are two batch sizes.
-            if isinstance(dataset, np.ndarray) or isinstance(second, (np.ndarray, list, tuple)):
-                raise TypeError(
-                    "DataLoader: expected one data set, such as a pair of arrays: DataLoader((x, y), batch_size=...)"
-                )
-            return super().__new__(cls)
 
     def _samples(self) -> int:
         return len(self.dataset if self._arrays is None else self._arrays[0])
