@@ -122,6 +122,9 @@ def test_sizes_of_networks(side: int, inputs: int, outputs: int, rng: np.random.
         ((2, 41, 20, 21), (74, 41, 2, 2), {}),  # channels that do not end with a cache line
         ((1, 175, 33, 33), (20, 175, 3, 3), {"stride": 2, "padding": (0, 1, 1, 2)}),
         ((2, 90, 13, 14), (11, 90, 4, 4), {"padding": 2}),
+        ((2, 140, 21, 20), (98, 70, 3, 3), {"groups": 2, "padding": 1}),  # groups of many channels
+        ((3, 190, 15, 15), (98, 95, 6, 6), {"groups": 2, "padding": 2}),
+        ((2, 96, 18, 30), (64, 48, 2, 3), {"groups": 2, "stride": (2, 1), "dilation": (1, 2)}),
         ((2, 48, 40, 41), (2, 24, 4, 4), {"groups": 2}),  # few outputs of many channels, in groups
         ((3, 105, 17, 19), (15, 35, 3, 3), {"groups": 3, "padding": 1}),
         ((2, 66, 21, 20), (6, 33, 2, 5), {"groups": 2, "stride": (1, 2), "padding": (2, 1, 0, 1)}),

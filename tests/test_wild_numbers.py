@@ -39,6 +39,7 @@ CONV: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ),  # channels that do not end with a cache line
     ((2, 90, 21, 19), (11, 90, 4, 4), {"stride": 2}),  # few outputs
     ((3, 15, 30, 31), (13, 15, 4, 4), {}),
+    ((2, 128, 14, 14), (44, 32, 3, 3), {"groups": 4, "padding": 1}),
     ((4, 48, 30, 29), (40, 48, 3, 3), {"stride": (2, 1), "padding": 1}),
 ]
 

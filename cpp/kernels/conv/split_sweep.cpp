@@ -129,7 +129,7 @@ void zero_planes(const Room& room, int64_t at, int64_t n) {
   }
 }
 
-// Rows [from, to) of one image, split, zeros outside the map. Tells whether some number could not be split.
+// Rows [from, to) of one image's channels from `image` on, split, zeros outside the map. Tells whether some number could not be split.
 bool copy_source(const Sweep<float>& s, const Plan& f, const float* image, int64_t from, int64_t to,
                  const Room& room, int64_t pixel) {
   const int64_t left = s.u.source_begin(0), columns = f.source_columns;
@@ -144,12 +144,12 @@ bool copy_source(const Sweep<float>& s, const Plan& f, const float* image, int64
     }
     const float* row = image + (r * s.w + left + begin) * s.c;
     zero_planes(room, pixel * pitch, begin * pitch);
-    const int64_t runs = pitch == s.ic ? 1 : end - begin, n = (end - begin) * s.ic;
-    if (split_runs(room.source + (pixel + begin) * pitch, room.plane, row, runs, n / runs,
+    const int64_t n = (end - begin) * s.ic, runs = pitch == s.ic && s.groups == 1 ? 1 : end - begin;
+    if (split_runs(room.source + (pixel + begin) * pitch, room.plane, row, runs, s.c, n / runs,
                    n / runs + pitch - s.ic)) {
       found = true;
       for (int64_t i = 0; i < n; ++i)
-        if (!splits(row[i])) room.map[pixel + begin + i / s.ic] = 1;
+        if (!splits(row[i / s.ic * s.c + i % s.ic])) room.map[pixel + begin + i / s.ic] = 1;
     }
     zero_planes(room, (pixel + end) * pitch, (columns - end) * pitch);
   }
@@ -178,21 +178,20 @@ void mend(const Sweep<float>& s, const Plan& f, const WeightsAt<float>& w, const
     if (all || (wild_o >> l & 1)) sums[l] = exact[l];
 }
 
+// Packed weights of a group: tiles, and which of their outputs hold what cannot be split.
+int64_t group_bytes(const Plan& f) { return f.tiles * f.blocks() * kSplitBlock + round_up(f.tiles * 4, 64); }
 const uint32_t* wild_outputs(const Plan& f, const char* packed) {
   return reinterpret_cast<const uint32_t*>(packed + f.tiles * f.blocks() * kSplitBlock);
 }
 
 int64_t split_tasks(const Sweep<float>& s) {
   const Plan f = plan(s);
-  return f.panel_blocks * f.image_blocks * f.row_blocks;
+  return s.groups * f.panel_blocks * f.image_blocks * f.row_blocks;
 }
 
-int64_t split_pack_tasks(const Sweep<float>& s) { return plan(s).tiles; }
+int64_t split_pack_tasks(const Sweep<float>& s) { return s.groups * plan(s).tiles; }
 
-int64_t split_packed_bytes(const Sweep<float>& s) {
-  const Plan f = plan(s);
-  return f.tiles * f.blocks() * kSplitBlock + round_up(f.tiles * 4, 64);
-}
+int64_t split_packed_bytes(const Sweep<float>& s) { return s.groups * group_bytes(plan(s)); }
 
 int64_t split_scratch(const Sweep<float>& s) {
   int64_t bytes = 0;
@@ -200,16 +199,17 @@ int64_t split_scratch(const Sweep<float>& s) {
   return bytes;
 }
 
-void split_pack(const Sweep<float>& s, const WeightsAt<float>& w, void* out, int64_t tile) {
-  char* packed = static_cast<char*>(out);
+void split_pack(const Sweep<float>& s, const WeightsAt<float>& w, void* out, int64_t task) {
   const Plan f = plan(s);
+  const int64_t group = task / f.tiles, tile = task % f.tiles;
+  char* packed = static_cast<char*>(out) + group * group_bytes(f);
   const int64_t panel = tile / kPanelTiles, width = min_of(f.tiles - panel * kPanelTiles, kPanelTiles);
   const int64_t o0 = tile * kSplitLanes, outs = min_of(s.oc - o0, kSplitLanes);
   char* to = packed + (panel * kPanelTiles * f.blocks() + tile % kPanelTiles) * kSplitBlock;
   uint32_t wild = 0;
   for (int64_t r = 0; r < f.runs; ++r) {
     const int64_t a = f.merged ? r : r / s.u.taps, b = f.merged ? 0 : r % s.u.taps;
-    const float* base = w.tap(s, a, b) + o0 * w.o_step;
+    const float* base = w.tap(s, a, b) + group * w.group_step + o0 * w.o_step;
     for (int64_t l = 0; l < f.run; l += kSplitDepth, to += width * kSplitBlock) {
       const int64_t depth = min_of(f.run - l, kSplitDepth);
       const auto at = [&](int64_t k) {
@@ -230,10 +230,18 @@ void split_pack(const Sweep<float>& s, const WeightsAt<float>& w, void* out, int
   const_cast<uint32_t*>(wild_outputs(f, packed))[tile] = wild;
 }
 
-void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w, const void* weights_packed,
-               const float* bias, int64_t relu, float* y, void* scratch, int64_t task) {
-  const char* packed = static_cast<const char*>(weights_packed);
+void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& weights_at,
+               const void* weights_packed, const float* bias, int64_t relu, float* y, void* scratch,
+               int64_t task) {
   const Plan f = plan(s);
+  // The arrays from the channels of a group on.
+  const int64_t group = task % s.groups;
+  task /= s.groups;
+  x += group * s.ic, y += group * s.oc;
+  if (bias) bias += group * s.oc;
+  WeightsAt<float> w = weights_at;
+  w.base += group * w.group_step;
+  const char* packed = static_cast<const char*>(weights_packed) + group * group_bytes(f);
   const int64_t panel0 = task % f.panel_blocks * f.task_panels,
                 panel1 = min_of(panel0 + f.task_panels, f.panels());
   const int64_t rest = task / f.panel_blocks;
@@ -257,7 +265,7 @@ void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w,
   const int64_t segment = f.flat ? (used_rows - 1) * f.source_columns + s.u.outs : s.u.outs;
   const int64_t segment_tiles = ceil_div(segment, kSplitLanes),
                 pixel_tiles = (image1 - image0) * lines * segment_tiles;
-  const int64_t step = s.u.source_step;
+  const int64_t step = s.u.source_step, channels = s.groups * s.oc;
   for (int64_t i = 0; i < pixel_tiles * kSplitLanes; ++i) room.out[i].y = nullptr;
   int64_t first = 0;
   for (int64_t image = image0; image < image1; ++image) {
@@ -268,9 +276,10 @@ void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w,
       for (int64_t t = f.flat ? 0 : line; t < (f.flat ? used_rows : line + 1); ++t) {
         Pixel* out = room.out + first + (f.flat ? t * f.source_columns : 0);
         float* to =
-            y +
-            ((image * s.out_h + s.v.out_begin + (row0 + t) * s.v.out_step) * s.out_w + s.u.out_begin) * s.oc;
-        for (int64_t q = 0; q < s.u.outs; ++q) out[q] = {to + q * s.u.out_step * s.oc, image, row0 + t, q};
+            y + ((image * s.out_h + s.v.out_begin + (row0 + t) * s.v.out_step) * s.out_w + s.u.out_begin) *
+                    channels;
+        for (int64_t q = 0; q < s.u.outs; ++q)
+          out[q] = {to + q * s.u.out_step * channels, image, row0 + t, q};
       }
       first += segment_tiles * kSplitLanes;
     }
@@ -339,7 +348,7 @@ void split_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w,
 // by vectors, which have few outputs in pixels' or channels' lanes.
 template <>
 bool split_pays(const Sweep<float>& s) {
-  if (s.groups != 1 || s.depth == 0 || s.n == 0 || s.u.outs <= 0 || s.v.outs <= 0) return false;
+  if (s.depth == 0 || s.n == 0 || s.u.outs <= 0 || s.v.outs <= 0) return false;
   const Plan f = plan(s);
   const int64_t lanes = f.tiles * kSplitLanes, outs = s.v.outs * s.u.outs;
   const int64_t pixels = f.row_blocks * (f.flat ? 1 : f.rows) * f.segment_tiles() * kSplitLanes;

@@ -244,7 +244,8 @@ uint32_t split_pixels_a(uint16_t* to, int64_t row, int64_t plane, const float* c
   return found;
 }
 
-bool split_runs(uint16_t* to, int64_t plane, const float* from, int64_t runs, int64_t n, int64_t padded) {
+bool split_runs(uint16_t* to, int64_t plane, const float* from, int64_t runs, int64_t step, int64_t n,
+                int64_t padded) {
   bool found = false;
   const int64_t whole = n / 32 * 32, left = n - whole;
   const auto mask_of = [](int64_t k) {
@@ -252,7 +253,7 @@ bool split_runs(uint16_t* to, int64_t plane, const float* from, int64_t runs, in
   };
   const __mmask32 valid = mask_of(left), written = mask_of(padded - whole);
   const __mmask16 valid_x = static_cast<__mmask16>(valid), valid_y = static_cast<__mmask16>(valid >> 16);
-  for (int64_t r = 0; r < runs; ++r, from += n, to += padded) {
+  for (int64_t r = 0; r < runs; ++r, from += step, to += padded) {
     int64_t i = 0;
     for (; i < whole; i += 32)
       found |= split_32(to + i, plane, load_all(from + i), load_all(from + i + 16), ~__mmask32{0});

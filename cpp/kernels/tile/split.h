@@ -37,9 +37,10 @@ uint32_t split_a(char* to, const float* from, Lie lie, int64_t step, int64_t lan
 uint32_t split_b(char* to, const float* from, Lie lie, int64_t step, int64_t lanes, int64_t depth,
                  Pairs pairs);
 
-// `runs` runs of n numbers, all one behind the other, each with zeros up to `padded`, into planes `plane` numbers apart. Tells
+// `runs` runs of n numbers, each `step` behind the one before, with zeros up to `padded` one behind the other into planes `plane` numbers apart. Tells
 // whether there was a number that cannot be split or a NaN: its parts are 0.
-bool split_runs(uint16_t* to, int64_t plane, const float* from, int64_t runs, int64_t n, int64_t padded);
+bool split_runs(uint16_t* to, int64_t plane, const float* from, int64_t runs, int64_t step, int64_t n,
+                int64_t padded);
 
 // Pixels as k: `lanes` <= 16 channels of each of 2 * pairs pixels (null stands for zeros) and, for `odd`, of one more. Gives the
 // channels that hold a number that cannot be split, or a NaN, as bits.
