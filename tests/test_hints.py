@@ -113,6 +113,6 @@ def test_products_of_matrices() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
 def test_pixels(dtype: Any) -> None:
     with pytest.raises(
-        TypeError, match=rf"got (dtype )?{np.dtype(dtype)}.*\.astype\(np.float32\), / 255 for pixels"
+        TypeError, match=rf"got (dtype )?{np.dtype(dtype)}.*\.astype\(np.float32\) / 255 for pixels"
     ):
         nn.Conv2d(1, 2, 3)(np.ones((1, 1, 8, 8), dtype))

@@ -13,7 +13,7 @@ def floating(op: str, **tensors: Tensor | None) -> Any:
     first = next(iter(given))
     for name, t in given.items():
         if t.dtype.name not in ("float32", "float64"):
-            pixels = ", / 255 for pixels of 0 to 1" if t.dtype.kind in "iu" else ""
+            pixels = " / 255 for pixels of 0 to 1" if t.dtype.kind in "iu" else ""
             raise TypeError(
                 f"{op}: {name} expects float32 or float64, got {t.dtype}; cast it: .astype(np.float32){pixels}"
             )

@@ -132,7 +132,7 @@ class Module:
         (dtype,) = wanted
         for t in values:
             if isinstance(t, Tensor) and t.dtype != dtype and (t.dtype.kind == "f" or t.dtype == np.uint8):
-                pixels = ", / 255 for pixels of 0 to 1" if t.dtype == np.uint8 else ""
+                pixels = " / 255 for pixels of 0 to 1" if t.dtype == np.uint8 else ""
                 raise TypeError(
                     f"{type(self).__name__}: expected an input of {dtype}, the dtype of its parameters, got {t.dtype}; "
                     f"cast it: x.astype(np.{dtype}){pixels}"

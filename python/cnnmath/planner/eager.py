@@ -107,7 +107,7 @@ def describe(value: Any) -> Hashable:
     if isinstance(value, np.ndarray):
         dtype = value.dtype
         if dtype not in _TRACEABLE:
-            pixels = ", / 255 for pixels of 0 to 1" if dtype.kind in "iu" else ""
+            pixels = " / 255 for pixels of 0 to 1" if dtype.kind in "iu" else ""
             raise WrongArray(
                 f"expected an array of float32 or float64 (or int64 for indices), got dtype {value.dtype}; "
                 f"cast it: .astype(np.float32){pixels}"
