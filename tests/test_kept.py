@@ -144,15 +144,44 @@ def test_a_cast_makes_a_plan_of_its_own() -> None:
     np.testing.assert_allclose(single, double, rtol=1e-3, atol=1e-5 * np.abs(double).max())
 
 
-def test_without_folding_the_bits_stay() -> None:
-    """Packed once or at each run: the same kernel reads the same numbers."""
-    weight, bias = normal(32, 16, 3, 3), normal(32, seed=1)
-    layer = nn.Conv2d(16, 32, 3, padding=1)
-    layer.weight.assign(weight)
-    layer.bias.assign(bias)
-    x = normal(4, 16, 20, 20, seed=2)
-    expected = F.conv2d(x, weight, bias, padding=1)
-    for _ in range(3):
+LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
+    (nn.Conv2d(*channels, kernel, stride, padding, groups=groups), shape)
+    for channels, kernel, stride, padding, groups, shape in (
+        ((16, 32), 3, 1, 1, 1, (4, 16, 20, 20)),  # by Winograd
+        ((64, 64), 3, 1, 1, 1, (1, 64, 8, 8)),  # by Winograd, few tiles
+        ((3, 64), 7, 2, 3, 1, (2, 3, 33, 33)),
+        ((48, 100), 1, 1, 0, 1, (3, 48, 30, 30)),
+        ((100, 5), 3, 1, 1, 1, (2, 100, 20, 20)),  # few outputs
+        ((3, 2), 3, 1, 1, 1, (2, 3, 40, 40)),  # few channels
+        ((32, 48), 5, 2, 2, 1, (2, 32, 25, 25)),
+        ((24, 36), 3, 1, 1, 12, (2, 24, 20, 20)),  # groups of few channels
+        ((80, 160), 3, 1, 1, 2, (2, 80, 20, 20)),  # and of many
+        ((40, 40), 3, 1, 1, 40, (2, 40, 20, 20)),
+    )
+] + [
+    (nn.ConvTranspose2d(32, 48, 3, stride=1, padding=1), (2, 32, 20, 20)),
+    (nn.ConvTranspose2d(48, 20, 4, stride=2, padding=1), (2, 48, 15, 15)),
+    (nn.ConvTranspose2d(30, 2, 8, stride=8), (2, 30, 12, 12)),
+    (nn.Linear(300, 280), (200, 300)),
+    (nn.Linear(300, 280), (3, 300)),
+    (nn.Linear(70, 30), (500, 70)),
+    (nn.Linear(70, 30), (1, 70)),
+]
+
+
+@pytest.mark.parametrize("layer, shape", LAYERS, ids=[f"{layer!r} of {shape}" for layer, shape in LAYERS])
+def test_packed_once_the_bits_stay(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    """Where nothing is folded: the same kernel reads the same numbers, those of another x too."""
+    weight, bias = (v.numpy() for v in layer.parameters())
+    for seed in range(2):
+        x = normal(*shape, seed=seed)
+        if isinstance(layer, nn.Linear):
+            expected = F.linear(x, weight, bias)
+        else:
+            convolve = F.conv2d if isinstance(layer, nn.Conv2d) else F.conv_transpose2d
+            expected = convolve(
+                x, weight, bias, stride=layer.stride, padding=layer.padding, groups=layer.groups
+            )
         np.testing.assert_array_equal(layer(x), expected)
 
 

@@ -67,8 +67,8 @@ struct WeightsAt {
   }
 };
 
-// Outputs [o, o + n), at most a vector, of position (t, q) of one image without groups, term by term: for what faster ways
-// cannot do.
+// Outputs [o, o + n), at most a vector, of position (t, q) of one image, term by term: for what faster ways cannot do. Image and
+// weights begin at the channels of their group.
 Vec<float> sweep_numbers(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t,
                          int64_t q, int64_t o, int64_t n);
 

@@ -6,7 +6,7 @@
 // A task sums some tiles (a chunk) for some rows of the 6 x 6 and some outputs (a unit), whose sums stay in L2, block of tiles
 // after block; phase 1 adds the chunks in order and transforms back. Where there are few tiles, what the sums weigh in memory
 // counts: then a task sums all tiles for a few channels and outputs, in scratch, and transforms back at once (sum_near). Sums
-// that are not finite are done number by number.
+// that are not finite are done term by term.
 #include "kernels/conv/parts.h"
 #include "kernels/conv/winograd.h"
 #include "kernels/conv/winograd_transforms.h"

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
+_FUNCTIONS = (
+    "permute", "relu", "sigmoid", "tanh", "softmax", "log_softmax", "dropout", "add", "sub", "mul", "div", "neg",
+)  # fmt: skip
 _OPS = {
+    **{name: name for name in _FUNCTIONS},
     **dict.fromkeys(("T", "mT", "transpose", "swapaxes", "moveaxis", "t"), "permute"),
     **dict.fromkeys(("unsqueeze", "squeeze", "ravel", "expand_dims"), "reshape"),
-    **dict.fromkeys(
-        (
-            "permute",
-            "relu",
-            "sigmoid",
-            "tanh",
-            "softmax",
-            "log_softmax",
-            "dropout",
-            "add",
-            "sub",
-            "mul",
-            "div",
-            "neg",
-        ),
-        "",
-    ),
     **dict.fromkeys(("matmul", "mm", "dot", "bmm"), "linear"),
 }
 _OWN = (
@@ -37,7 +24,7 @@ def of_tensor(name: str) -> str:
     """The message of an AttributeError."""
     text = f"a traced value has no {name!r}"
     if name in _OPS:
-        return f"{text}: use cnnmath.functional.{_OPS[name] or name}"
+        return f"{text}: use cnnmath.functional.{_OPS[name]}"
     if name in _OWN:
         return (
             f"{text}: use the ops of cnnmath.functional, or a cnnmath.Function for an op of your own in NumPy"

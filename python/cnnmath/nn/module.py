@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,18 +14,12 @@ from ..graph.variable import Variable
 from ..planner import eager
 from ..planner.plan import Plan
 from .parameter import Buffer, Parameter, epoch
+from .state import LoadedKeys, load_into
 from .visits import note_place, visits
 
 M = TypeVar("M", bound="Module")
 
 _PLAIN = (bool, int, float, str, tuple, type(None))
-
-
-class LoadedKeys(NamedTuple):
-    """What `load_state_dict(strict=False)` found: names that the state lacks, and names that the model lacks."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
 
 
 _UNSHARED = ("_plans", "_key")  # what a copy of a module does not take over
@@ -405,35 +399,7 @@ class Module:
         Raises ValueError that lists all names that are missing or unexpected and all shapes that differ, TypeError
         where a dtype would lose digits. Nothing is changed then.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(
-                f"load_state_dict: expected a mapping from names to arrays, got {type(state).__name__}"
-            )
-        wanted = {name: (variable, optional) for name, variable, optional in self._state()}
-        missing = [name for name, (_, optional) in wanted.items() if name not in state and not optional]
-        unexpected = [name for name in state if name not in wanted]
-        problems, casts = [], []
-        if strict and missing:
-            problems.append("missing: " + ", ".join(missing))
-        if strict and unexpected:
-            problems.append("unexpected: " + ", ".join(map(str, unexpected)))
-        found: list[tuple[Variable, np.ndarray]] = []
-        for name, (variable, _) in wanted.items():
-            if name not in state:
-                continue
-            array = np.asarray(state[name])
-            if array.shape != variable.shape:
-                problems.append(f"{name}: expected shape {variable.shape}, got {array.shape}")
-            elif not np.can_cast(array.dtype, variable.dtype, "safe"):
-                casts.append(f"{name}: expected {variable.dtype}, got {array.dtype}; cast it with .astype")
-            else:
-                found.append((variable, array))
-        if problems or casts:
-            error = ValueError if problems else TypeError
-            raise error("\n  ".join([f"load_state_dict of {type(self).__name__}:", *problems, *casts]))
-        for variable, array in found:
-            variable[...] = array
-        return LoadedKeys(missing, unexpected)
+        return load_into(f"load_state_dict of {type(self).__name__}", list(self._state()), state, strict)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name not in _UNSHARED}
