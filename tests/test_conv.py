@@ -73,6 +73,13 @@ GROUPED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((70, 12, 9, 9), (24, 2, 3, 3), {"groups": 6}),  # a batch in chunks
     ((3, 64, 20, 21), (8, 8, 3, 3), {"padding": 1, "groups": 8}),  # inputs of a vector in many vectors
     ((1, 320, 5, 6), (400, 4, 3, 3), {"padding": 1, "groups": 80}),  # tasks by outputs
+    # Few channels in all, pixels in the lanes, and the gradient of the weights out of that without groups.
+    ((3, 9, 29, 31), (18, 3, 1, 1), {"groups": 3}),
+    ((2, 30, 31, 47), (6, 10, 1, 1), {"groups": 3}),
+    ((2, 9, 28, 30), (30, 3, 3, 3), {"padding": 2, "dilation": 2, "groups": 3}),
+    ((2, 24, 23, 42), (80, 3, 1, 1), {"groups": 8}),
+    ((2, 32, 19, 61), (20, 8, 1, 4), {"padding": (0, 3), "dilation": 2, "groups": 4}),
+    ((3, 54, 21, 20), (45, 18, 1, 1), {"stride": 2, "groups": 3}),  # places that no window meets
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 import cnnmath
 import cnnmath.functional as F
+from cnnmath import _core
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -139,7 +141,7 @@ def test_waiting_threads_spin_for_a_short_while(run_python: Run) -> None:
     code = "import os, cnnmath; print('GOMP_SPINCOUNT' in os.environ)"
     done = run_python(code, OMP_DISPLAY_ENV="verbose")
     assert done.stdout.strip() == "False"
-    assert "GOMP_SPINCOUNT = '2000'" in done.stderr
+    assert "GOMP_SPINCOUNT = '8000'" in done.stderr
     done = run_python(code, OMP_DISPLAY_ENV="verbose", GOMP_SPINCOUNT="77")
     assert done.stdout.strip() == "True"
     assert "GOMP_SPINCOUNT = '77'" in done.stderr
@@ -147,3 +149,39 @@ def test_waiting_threads_spin_for_a_short_while(run_python: Run) -> None:
         "OMP_WAIT_POLICY = 'ACTIVE'"
         in run_python(code, OMP_DISPLAY_ENV="verbose", OMP_WAIT_POLICY="active").stderr
     )
+
+
+def test_threads_of_a_team_part() -> None:
+    """Of two on one CPU the later one keeps away from it, until they meet elsewhere; what others allow it, stays."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        pytest.skip("needs two CPUs")
+    here, there = allowed[:2]
+    seen: list[list[int]] = []
+
+    def work() -> None:
+        def met(cpus: list[int], thread: int) -> None:
+            _core.part(cpus, thread)
+            seen.append(sorted(os.sched_getaffinity(0)))
+
+        met([here, there], 1)
+        met([here, here], 0)
+        met([here, here], 1)
+        met([there, there], 1)
+        met([*allowed, here], len(allowed))
+        os.sched_setaffinity(0, {there})
+        met([there, there], 1)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    away_from_there = [c for c in allowed if c != there]
+    assert seen == [
+        allowed,
+        allowed,
+        [c for c in allowed if c != here],
+        away_from_there,
+        away_from_there,
+        [there],
+    ]
+    assert sorted(os.sched_getaffinity(0)) == allowed

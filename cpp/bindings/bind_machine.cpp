@@ -25,6 +25,16 @@ void bind_machine(py::module_& m) {
   m.def(
       "quota_cpus", &cnnmath::quota_cpus, py::arg("membership"), py::arg("mount"),
       "CPUs that a process's cgroups grant, by a file like /proc/self/cgroup and the folder of the cgroups.");
+  m.def(
+      "part",
+      [](const std::vector<int>& cpus, int thread) {
+        if (thread < 0 || thread >= static_cast<int>(cpus.size()))
+          throw std::invalid_argument("part: expected a thread of " + std::to_string(cpus.size()) + ", got " +
+                                      std::to_string(thread));
+        cnnmath::part(cpus.data(), thread, static_cast<int>(cpus.size()));
+      },
+      py::arg("cpus"), py::arg("thread"),
+      "Keeps the calling thread away from the CPUs of its team, if one before it is on its own.");
   m.def("get_num_threads", &cnnmath::num_threads);
   m.def("set_num_threads", &cnnmath::set_num_threads, py::arg("n"));
 }

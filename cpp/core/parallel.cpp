@@ -112,12 +112,26 @@ void Barrier::wait(int threads) {
     return;
   }
   static const int cpus = num_cpus();
-  const int spins = threads <= cpus ? 2000 : 0;
+  const int spins = threads <= cpus ? 8000 : 0;
   for (int i = 0; i < spins; ++i) {
     if (epoch_.load(std::memory_order_acquire) != now) return;
     pause_cpu();
   }
   while (epoch_.load(std::memory_order_acquire) == now) epoch_.wait(now, std::memory_order_acquire);
+}
+
+int current_cpu() { return sched_getcpu(); }
+
+void part(const int* cpus, int thread, int threads) {
+  if (std::find(cpus, cpus + thread, cpus[thread]) == cpus + thread) return;
+  thread_local cpu_set_t allowed, chosen_set;  // as somebody else has set it, and as it was set here
+  cpu_set_t now;
+  if (sched_getaffinity(0, sizeof now, &now) != 0) return;
+  if (!CPU_EQUAL(&now, &chosen_set)) allowed = now;
+  cpu_set_t others = allowed;
+  for (int i = 0; i < threads; ++i)
+    if (cpus[i] >= 0) CPU_CLR(static_cast<std::size_t>(cpus[i]), &others);
+  if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0) chosen_set = others;
 }
 
 void run_team(int threads, void (*body)(void*, int, int), void* context) {

@@ -79,6 +79,7 @@ struct Program::RunState {
   std::size_t stride = 0;  // of the threads' scratch
   std::unique_ptr<Arena> scratch;
   std::unique_ptr<Share[]> shares;  // three sets in turn: in use, drained, being refilled
+  std::unique_ptr<int[]> cpus;      // that the threads were on at the start
   Barrier barrier;
   double* seconds = nullptr;  // of each call, where somebody wants to know
   double since = 0;
@@ -147,6 +148,7 @@ std::unique_ptr<Program::RunState> Program::acquire(int threads) const {
     state->stride = (static_cast<std::size_t>(scratch_) + 4095) / 4096 * 4096 + 64;
     state->scratch = std::make_unique<Arena>(state->stride * n);
     state->shares = std::make_unique<Share[]>(3 * n);
+    state->cpus = std::make_unique<int[]>(n);
   }
   return state;
 }
@@ -198,7 +200,9 @@ void Program::run_thread(RunState& state, int thread, int threads) const {
 
   // The shares of the first step; those of each later one are filled while the step before it runs.
   state.share(0, thread).next.store(share_begin(steps_[0].tasks, thread, threads), std::memory_order_relaxed);
+  state.cpus[static_cast<std::size_t>(thread)] = current_cpu();
   state.barrier.wait(threads);
+  part(state.cpus.get(), thread, threads);
   for (std::size_t s = 0; s < steps_.size(); ++s) {
     const Step& step = steps_[s];
     const bool last = s + 1 == steps_.size();

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-SPINS = "2000"  # about 100 us: longer than Python takes from one step to the next
+SPINS = "8000"  # 100 to 300 us: longer than Python takes from one step to the next
 
 if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
     from . import _core as _core

@@ -5,6 +5,18 @@
 
 namespace cnnmath::CNNMATH_ISA {
 
+template <class T>
+ConvPart grad_weight_part_of(const ConvShape& s) {
+  if (depthwise(s)) return depthwise_grad_weight_part<T>();
+  if (block_grad_weight_pays<T>(s)) return block_grad_weight_part<T>();
+  if (grouped_grad_weight_pays<T>(s)) return grouped_grad_weight_part<T>();
+  if (winograd_grad_weight_pays<T>(s)) return winograd_grad_weight_part<T>();
+  if (split_grad_weight_pays<T>(s)) return split_grad_weight_part<T>();
+  return few_grad_weight_pays<T>(s) ? few_grad_weight_part<T>() : grad_weight_part<T>();
+}
+template ConvPart grad_weight_part_of<float>(const ConvShape& s);
+template ConvPart grad_weight_part_of<double>(const ConvShape& s);
+
 namespace {
 
 template <class T>
@@ -16,15 +28,6 @@ ConvPart grad_input(const ConvShape& s) {
   if (depthwise(s)) return depthwise_grad_input_part<T>();
   return scatter_pays<T>(s) ? scatter_part<T>() : grad_input_part<T>();
 }
-template <class T>
-ConvPart grad_weight(const ConvShape& s) {
-  if (depthwise(s)) return depthwise_grad_weight_part<T>();
-  if (grouped_grad_weight_pays<T>(s)) return grouped_grad_weight_part<T>();
-  if (winograd_grad_weight_pays<T>(s)) return winograd_grad_weight_part<T>();
-  if (split_grad_weight_pays<T>(s)) return split_grad_weight_part<T>();
-  return few_grad_weight_pays<T>(s) ? few_grad_weight_part<T>() : grad_weight_part<T>();
-}
-
 // A kernel whose part depends on the shape.
 template <ConvPart (*part)(const ConvShape& s)>
 struct Choice {
@@ -51,11 +54,11 @@ ConvPart max_pool_grad_weight(const ConvShape&) {
   return max_pool_grad_weight_part<T>();
 }
 
-#define KERNELS(T, dtype)                                                               \
-  Choice<forward<T>>::kernel("conv2d", dtype, "x w bias? y", true),                     \
-      Choice<grad_input<T>>::kernel("conv2d_grad_input", dtype, "dy w dx", true),       \
-      Choice<grad_weight<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw", false),    \
-      Choice<max_pool<T>>::kernel("conv2d_max_pool", dtype, "x w bias? y code?", true), \
+#define KERNELS(T, dtype)                                                                    \
+  Choice<forward<T>>::kernel("conv2d", dtype, "x w bias? y", true),                          \
+      Choice<grad_input<T>>::kernel("conv2d_grad_input", dtype, "dy w dx", true),            \
+      Choice<grad_weight_part_of<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw", false), \
+      Choice<max_pool<T>>::kernel("conv2d_max_pool", dtype, "x w bias? y code?", true),      \
       Choice<max_pool_grad_weight<T>>::kernel("conv2d_max_pool_grad_weight", dtype, "x dy code dw", false)
 
 constexpr Kernel kernels[] = {KERNELS(float, "f32"), KERNELS(double, "f64")};

@@ -7,13 +7,37 @@
 #include "kernels/conv/split_sweep.h"
 #include "kernels/conv/sweep.h"
 #include "kernels/conv/winograd.h"
+#include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
 
 namespace {
 
+// Of a sweep without taps: the places of a gradient that no window meets.
+template <class T>
+SweepWay<T> empty_way() {
+  static constexpr int64_t kRowsTogether = 8;
+  return {[](const Sweep<T>&) { return int64_t{0}; },
+          [](const Sweep<T>&) { return int64_t{0}; },
+          [](const Sweep<T>&, const WeightsAt<T>&, void*, int64_t) {},
+          [](const Sweep<T>& s) { return ceil_div(s.n * s.v.outs, kRowsTogether); },
+          [](const Sweep<T>&) { return int64_t{0}; },
+          [](const Sweep<T>& s, const T*, const WeightsAt<T>&, const void*, const T*, int64_t, T* y, void*,
+             int64_t task) {
+            const int64_t channels = s.groups * s.oc,
+                          end = min_of((task + 1) * kRowsTogether, s.n * s.v.outs);
+            for (int64_t r = task * kRowsTogether; r < end; ++r) {
+              const int64_t row = s.v.out_begin + r % s.v.outs * s.v.out_step;
+              T* to = y + ((r / s.v.outs * s.out_h + row) * s.out_w + s.u.out_begin) * channels;
+              for (int64_t q = 0; q < s.u.outs; ++q) zero_run(to + q * s.u.out_step * channels, channels);
+            }
+          }};
+}
+
 template <class T>
 SweepWay<T> way_of(const Sweep<T>& s) {
+  if (s.v.taps == 0) return empty_way<T>();
+  if (s.groups > 1 && planar_pays(s)) return planar_way<T>();
   if (grouped_pays(s, 0)) return grouped_way<T>();
   if (winograd_pays(s)) return winograd_way<T>();
   if (split_pays(s)) return split_way<T>();

@@ -257,16 +257,22 @@ void sweep_run(const Sweep<T>& s, const T* x, const WeightsAt<T>&, const void* p
 
 }  // namespace
 
+// A group by itself takes the time of some 20 multiplications beside its own; together, where both factors come from memory, each takes 2.3
+// times as long; so does each read and each write of the copy.
 template <class T>
-bool grouped_pays(const Sweep<T>& s, int64_t copies) {
+GroupCosts group_costs(const Sweep<T>& s, int64_t copies) {
   constexpr int64_t L = Vec<T>::lanes;
-  if (s.groups <= 1 || s.ic == 0 || s.oc == 0) return false;
-  // Multiplications of vectors for a pixel. A group by itself takes the time of some 20 more, and here, where both factors
-  // come from memory, each takes 2.3 times as long; so does each read and each write of the copy.
   const int64_t taps = s.v.taps * s.u.taps, pieces = (L - 1) / s.oc * s.ic / L + 1;
   const int64_t apart = s.groups * (ceil_div(s.oc, L) * taps * s.ic + 20);
   const int64_t together = ceil_div(s.groups * s.oc, L) * (s.ic * (taps + pieces + 1) + copies);
-  return 23 * together < 10 * apart;
+  return {10 * apart, 23 * together};
+}
+
+template <class T>
+bool grouped_pays(const Sweep<T>& s, int64_t copies) {
+  if (s.groups <= 1 || s.ic == 0 || s.oc == 0) return false;
+  const GroupCosts costs = group_costs(s, copies);
+  return costs.together < costs.apart;
 }
 
 template <class T>
@@ -279,6 +285,7 @@ SweepWay<T> grouped_way() {
   template Planes<T> plan_planes(const Sweep<T>& s);                                                \
   template PixelBlock Planes<T>::block(int64_t index) const;                                        \
   template void Planes<T>::copy(const T* x, int64_t vector, const PixelBlock& block, T* out) const; \
+  template GroupCosts group_costs(const Sweep<T>& s, int64_t copies);                               \
   template bool grouped_pays(const Sweep<T>& s, int64_t copies);                                    \
   template SweepWay<T> grouped_way();
 GROUPED(float)

@@ -58,6 +58,13 @@ struct Planes {
 template <class T>
 Planes<T> plan_planes(const Sweep<T>& s);
 
+// Tenths of a multiplication of vectors for a pixel, with the groups one after the other and in this way.
+struct GroupCosts {
+  int64_t apart, together;
+};
+template <class T>
+GroupCosts group_costs(const Sweep<T>& s, int64_t copies);
+
 // Whether this is faster than the groups one after the other; `copies` counts the vectors of a pixel that are copied beside
 // the planes. Of groups, v, u, ic and oc of s.
 template <class T>

@@ -57,6 +57,12 @@ bool split_grad_weight_pays(const ConvShape& s);
 template <class T>
 ConvPart split_grad_weight_part();
 
+// In groups, of few channels in all (block_grad_weight.cpp).
+template <class T>
+bool block_grad_weight_pays(const ConvShape& s);
+template <class T>
+ConvPart block_grad_weight_part();
+
 // In groups of few channels (grouped_grad_weight.cpp).
 template <class T>
 bool grouped_grad_weight_pays(const ConvShape& s);
@@ -76,6 +82,9 @@ template <class T>
 bool grad_input_multiplies_fast(const ConvShape& s);
 template <class T>
 ConvPart grad_weight_part();
+// The one of these that suits the shape.
+template <class T>
+ConvPart grad_weight_part_of(const ConvShape& s);
 template <class T>
 ConvPart depthwise_forward_part();
 template <class T>

@@ -1,5 +1,6 @@
 #include "kernels/conv/planar.h"
 
+#include "kernels/conv/grouped.h"
 #include "simd/interleave.h"
 #include "simd/whole.h"
 
@@ -10,6 +11,7 @@ namespace {
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 14;
 constexpr int kPlanarRows = 16;  // no tile is taller
 constexpr int64_t kPlaneBytes = 256 << 10;
+constexpr int64_t kMostInGroups = 128;  // channels of all groups
 
 constexpr int kMost = 3;  // vectors of a stretch of a row
 
@@ -33,9 +35,9 @@ PlanarPlan<T> plan(const Sweep<T>& s, int64_t together = 1) {
   f.blocks = s.depth / f.depth;
   // A tile reads whole vectors, up to a vector beyond the last column.
   f.row = round_up(s.u.outs, L) + (s.u.taps - 1) * s.u.offset_step;
-  const int64_t flops = 2 * s.depth * round_up(s.oc, 4) * max_of(s.u.outs, 1);
+  const int64_t flops = 2 * s.depth * s.groups * round_up(s.oc, 4) * max_of(s.u.outs, 1);
   const int64_t halo = (s.v.taps - 1) * s.v.offset_step;
-  const int64_t fits = kPlaneBytes / (f.row * s.ic * static_cast<int64_t>(sizeof(T)));
+  const int64_t fits = kPlaneBytes / (f.row * s.c * static_cast<int64_t>(sizeof(T)));
   f.rows = max_of(min_of(kTaskFlops / flops, max_of(fits - halo, halo) / s.v.source_step), 1);
   f.rows = min_of(round_up(f.rows, together), max_of(s.v.outs, 1));
   f.row_blocks = ceil_div(s.v.outs, f.rows);
@@ -81,18 +83,18 @@ void copy_planes(const Sweep<T>& s, const PlanarPlan<T>& f, const T* image, int6
   const int64_t begin = min_of(max_of(-left, 0), f.row), end = max_of(min_of(s.w - left, f.row), begin);
   for (int64_t r = from; r < to; ++r, out += f.row) {
     if (r < 0 || r >= s.h || begin == end) {
-      for (int64_t k = 0; k < s.ic; ++k) zero_run(out + k * f.plane, f.row);
+      for (int64_t k = 0; k < s.c; ++k) zero_run(out + k * f.plane, f.row);
       continue;
     }
     const T* row = image + (r * s.w + left + begin) * s.c;
-    for (int64_t k = 0; k < s.ic; ++k) zero_run(out + k * f.plane, begin);
+    for (int64_t k = 0; k < s.c; ++k) zero_run(out + k * f.plane, begin);
     if (s.c == 1) {
       copy_run(out + begin, row, end - begin);
     } else {
       // The last vectors may spill zeros over the end of the row: what lies there is written later.
       copy_pixels(row, end - begin, s.c, out + begin, f.plane);
     }
-    for (int64_t k = 0; k < s.ic; ++k) zero_run(out + k * f.plane + end, f.row - end);
+    for (int64_t k = 0; k < s.c; ++k) zero_run(out + k * f.plane + end, f.row - end);
   }
 }
 
@@ -110,13 +112,20 @@ int64_t planar_pack_tasks(const Sweep<T>&) {
 }
 template <class T>
 int64_t planar_packed_bytes(const Sweep<T>& s) {
-  return round_up(s.oc * s.depth * static_cast<int64_t>(sizeof(T)), 64);
+  return round_up(s.groups * s.oc * s.depth * static_cast<int64_t>(sizeof(T)), 64);
 }
 
+// Sums of a stretch of a row.
+template <class T>
+int64_t sums_of(const Sweep<T>& s) {
+  return s.groups * s.oc * kMost * Vec<T>::lanes;
+}
+
+// Lists, sums of two rows, planes.
 template <class T>
 int64_t scratch_of(const Sweep<T>& s, const PlanarPlan<T>& f) {
   const int64_t lists = round_up(2 * f.blocks * static_cast<int64_t>(sizeof(int64_t)), 64);
-  return lists + s.ic * f.plane * static_cast<int64_t>(sizeof(T));
+  return lists + (2 * sums_of(s) + s.c * f.plane) * static_cast<int64_t>(sizeof(T));
 }
 template <class T>
 int64_t planar_scratch(const Sweep<T>& s) {
@@ -126,13 +135,15 @@ int64_t planar_scratch(const Sweep<T>& s) {
 template <class T>
 void planar_pack(const Sweep<T>& s, const WeightsAt<T>& w, void* packed, int64_t) {
   const bool along_columns = plan(s).along_columns;
-  for (int64_t o = 0; o < s.oc; ++o)
+  for (int64_t o = 0; o < s.groups * s.oc; ++o) {
+    const int64_t output = o / s.oc * w.group_step + o % s.oc * w.o_step;
     for (int64_t i = 0; i < s.v.taps; ++i)
       for (int64_t j = 0; j < s.u.taps; ++j)
         for (int64_t k = 0; k < s.ic; ++k) {
           const int64_t at = along_columns ? (i * s.ic + k) * s.u.taps + j : (i * s.u.taps + j) * s.ic + k;
-          static_cast<T*>(packed)[o * s.depth + at] = w.tap(s, i, j)[k * w.k_step + o * w.o_step];
+          static_cast<T*>(packed)[o * s.depth + at] = w.tap(s, i, j)[k * w.k_step + output];
         }
+  }
 }
 
 // What a task works with.
@@ -143,7 +154,7 @@ struct PlanarTask {
   const T* packed;
   int64_t row0, row1, image0, image1;
   int64_t *a_offset, *b_offset;
-  T* planes;
+  T *sums, *planes;
 
   PlanarTask(const Sweep<T>& sweep, const PlanarPlan<T>& plan, const void* weights, void* scratch,
              int64_t task)
@@ -152,8 +163,9 @@ struct PlanarTask {
     image0 = task / f.row_blocks * f.images, image1 = min_of(image0 + f.images, s.n);
     a_offset = static_cast<int64_t*>(scratch);
     b_offset = a_offset + f.blocks;
-    planes = reinterpret_cast<T*>(static_cast<char*>(scratch) +
-                                  round_up(2 * f.blocks * static_cast<int64_t>(sizeof(int64_t)), 64));
+    sums = reinterpret_cast<T*>(static_cast<char*>(scratch) +
+                                round_up(2 * f.blocks * static_cast<int64_t>(sizeof(int64_t)), 64));
+    planes = sums + 2 * sums_of(s);
     const int64_t inner = f.along_columns ? s.ic : s.u.taps;
     for (int64_t b = 0; b < f.blocks; ++b) {
       a_offset[b] = b * f.depth;
@@ -173,26 +185,28 @@ struct PlanarTask {
     return static_cast<int>(left > most ? (left == most + 1 ? 2 : most) : left);
   }
 
-  // nv vectors of row t from column q on: sums[(o * kMost + vector) * lanes + lane].
-  void stretch(int64_t t, int64_t q, int nv, T* sums) const {
+  // nv vectors of row t from column q on: to[(o * kMost + vector) * lanes + lane].
+  void stretch(int64_t t, int64_t q, int nv, T* to) const {
     constexpr int L = Vec<T>::lanes;
-    const T* source = planes + (t - row0) * s.v.source_step * f.row + q;
     const Tile<T>* tiles = row_tiles<T>(nv);
     const T* a[kPlanarRows];
     T* c[kPlanarRows];
-    for (int64_t o = 0; o < s.oc;) {
-      // The lowest tile that takes the rest, else the tallest.
-      const Tile<T>* tile = tiles;
-      while (tile->m > 1 && tile[1].m >= s.oc - o) ++tile;
-      for (int i = 0; i < tile->m; ++i) {
-        const int64_t at = min_of(o + i, s.oc - 1);
-        a[i] = packed + at * s.depth;
-        c[i] = sums + at * kMost * L;
+    for (int64_t group = 0; group < s.groups; ++group) {
+      const T* source = planes + group * s.ic * f.plane + (t - row0) * s.v.source_step * f.row + q;
+      for (int64_t o = 0; o < s.oc;) {
+        // The lowest tile that takes the rest, else the tallest.
+        const Tile<T>* tile = tiles;
+        while (tile->m > 1 && tile[1].m >= s.oc - o) ++tile;
+        for (int i = 0; i < tile->m; ++i) {
+          const int64_t at = group * s.oc + min_of(o + i, s.oc - 1);
+          a[i] = packed + at * s.depth;
+          c[i] = to + at * kMost * L;
+        }
+        tile->run(a, c,
+                  {f.blocks, a_offset, b_offset, f.depth, source, f.along_columns ? s.u.offset_step : f.plane,
+                   0, 0, int64_t{nv} * L, nullptr, 0, 0});
+        o += tile->m;
       }
-      tile->run(a, c,
-                {f.blocks, a_offset, b_offset, f.depth, source, f.along_columns ? s.u.offset_step : f.plane,
-                 0, 0, int64_t{nv} * L, nullptr, 0, 0});
-      o += tile->m;
     }
   }
 };
@@ -209,17 +223,19 @@ struct Ending {
 template <class T>
 void put_pixels(const Ending<T>& ending, const T* sums, T* y, int64_t n) {
   constexpr int L = Vec<T>::lanes;
-  const int64_t outputs = ending.outputs;
-  const Vec<T> shift = ending.bias ? load_n(ending.bias, outputs) : zero<T>();
-  Vec<T> square[L];
+  for (int64_t o = 0; o < ending.outputs; o += L, sums += L * kMost * L, y += L) {
+    const int64_t outputs = min_of(ending.outputs - o, L);
+    const Vec<T> shift = ending.bias ? load_n(ending.bias + o, outputs) : zero<T>();
+    Vec<T> square[L];
 #pragma GCC unroll 16
-  for (int i = 0; i < L; ++i) square[i] = i < outputs ? load(sums + i * kMost * L) : zero<T>();
-  transpose(square);
+    for (int i = 0; i < L; ++i) square[i] = i < outputs ? load(sums + i * kMost * L) : zero<T>();
+    transpose(square);
 #pragma GCC unroll 16
-  for (int i = 0; i < L; ++i) {
-    Vec<T> r = square[i] + shift;
-    if (ending.relu) r = max(zero<T>(), r);
-    if (i < n) store_n(y + i * ending.step, r, outputs);
+    for (int i = 0; i < L; ++i) {
+      Vec<T> r = square[i] + shift;
+      if (ending.relu) r = max(zero<T>(), r);
+      if (i < n) store_n(y + i * ending.step, r, outputs);
+    }
   }
 }
 
@@ -261,17 +277,18 @@ void planar_run(const Sweep<T>& s, const T* x, const WeightsAt<T>&, const void* 
   constexpr int L = Vec<T>::lanes;
   const PlanarPlan<T> f = plan(s);
   const PlanarTask<T> work(s, f, packed, scratch, task);
-  const Ending<T> ending{bias, relu, s.oc, s.u.out_step * s.oc};
+  const int64_t outputs = s.groups * s.oc;
+  const Ending<T> ending{bias, relu, outputs, s.u.out_step * outputs};
   const Put<T> put = put_of(ending);
-  T sums[kPlanarRows * kMost * L];
   for (int64_t image = work.image0; image < work.image1; ++image) {
     work.copy(x, image);
     for (int64_t t = work.row0; t < work.row1; ++t) {
-      T* out = y + ((image * s.out_h + s.v.out_begin + t * s.v.out_step) * s.out_w + s.u.out_begin) * s.oc;
+      T* out = y + ((image * s.out_h + s.v.out_begin + t * s.v.out_step) * s.out_w + s.u.out_begin) * outputs;
       for (int64_t q = 0; q < s.u.outs;) {
         const int nv = work.vectors(s.u.outs, q);
-        work.stretch(t, q, nv, sums);
-        for (int v = 0; v < nv; ++v, q += L) put(ending, sums + v * L, out + q * ending.step, s.u.outs - q);
+        work.stretch(t, q, nv, work.sums);
+        for (int v = 0; v < nv; ++v, q += L)
+          put(ending, work.sums + v * L, out + q * ending.step, s.u.outs - q);
       }
     }
   }
@@ -302,7 +319,7 @@ void planar_pool_run(const Sweep<T>& s, const T* x, const void* packed, const T*
   const PlanarPlan<T> f = plan(s, 2);
   const PlanarTask<T> work(s, f, packed, scratch, task);
   const int64_t columns = s.u.outs / 2;
-  T sums[2][kPlanarRows * kMost * L];
+  T* const sums[2] = {work.sums, work.sums + sums_of(s)};
   for (int64_t image = work.image0; image < work.image1; ++image) {
     work.copy(x, image);
     for (int64_t t = work.row0; t < work.row1; t += 2) {
@@ -362,9 +379,18 @@ void planar_pool_run(const Sweep<T>& s, const T* x, const void* packed, const T*
 template <class T>
 bool planar_pays(const Sweep<T>& s) {
   constexpr int64_t L = Vec<T>::lanes;
-  if (s.groups != 1 || s.oc > L || s.oc > kPlanarRows || s.u.source_step != 1 || s.depth == 0 ||
-      s.u.outs == 0)
-    return false;
+  if (s.u.source_step != 1 || s.depth == 0 || s.u.outs == 0) return false;
+  if (s.groups > 1) {
+    if (s.c > kMostInGroups || s.groups * s.oc > kMostInGroups) return false;
+    // Cycles for a vector of pixels: 80 to turn a square of numbers, one for a multiplication, 20 for a tile. (The other ways do two
+    // multiplications in a cycle; the copies of the one for groups, counted a second time, show where there are few taps.)
+    const int64_t turned = 80 * (ceil_div(s.c, L) + ceil_div(s.groups * s.oc, L));
+    const int64_t tiles = s.groups * (20 + max_of(round_up(s.oc, 2), 3) * s.depth);
+    const GroupCosts others = group_costs(s, 2 * s.ic);
+    return (turned + tiles) * round_up(s.u.outs, L) <
+           min_of(others.apart, others.together) * L / 20 * s.u.outs;
+  }
+  if (s.oc > L || s.oc > kPlanarRows) return false;
   // Lanes spent on a pixel, either way; a tile one vector wide runs at two thirds.
   const int64_t rows = s.oc == 1 ? 1 : round_up(s.oc, 2);
   return rows * round_up(s.u.outs, L) * 3 < 4 * L * s.u.outs;
