@@ -125,13 +125,20 @@ def run_guarded(
 
 
 @pytest.mark.parametrize("m, n, k", [(1, 257, 300), (129, 300, 257), (256, 256, 1057), (17, 33, 65)])
-@pytest.mark.parametrize("ta, tb", [(0, 0), (0, 1), (1, 0)])
+@pytest.mark.parametrize("ta, tb, lasting", [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 1, 1)])
 def test_products_end_at_guard_pages(
-    guarded: Callable[[Array], Array], m: int, n: int, k: int, ta: int, tb: int, rng: np.random.Generator
+    guarded: Callable[[Array], Array],
+    m: int,
+    n: int,
+    k: int,
+    ta: int,
+    tb: int,
+    lasting: int,
+    rng: np.random.Generator,
 ) -> None:
     a, b = rng.integers(-3, 4, (m, k)).astype(np.float32), rng.integers(-3, 4, (k, n)).astype(np.float32)
     inputs = [np.ascontiguousarray(a.T) if ta else a, np.ascontiguousarray(b.T) if tb else b]
-    out = run_guarded(guarded, "matmul", [m, n, k, ta, tb, 0, 0], inputs, (m, n))
+    out = run_guarded(guarded, "matmul", [m, n, k, ta, tb, 0, 0, lasting], inputs, (m, n))
     np.testing.assert_array_equal(out, a @ b)
 
 

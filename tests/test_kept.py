@@ -164,6 +164,10 @@ LAYERS: list[tuple[nn.Module, tuple[int, ...]]] = [
     (nn.ConvTranspose2d(30, 2, 8, stride=8), (2, 30, 12, 12)),
     (nn.Linear(300, 280), (200, 300)),
     (nn.Linear(300, 280), (3, 300)),
+    (nn.Linear(600, 1100), (70, 600)),
+    (nn.Linear(1030, 520), (1, 1030)),
+    (nn.Linear(5000, 130), (1, 5000)),  # rows that are cut into pieces
+    (nn.Linear(5000, 130), (70, 5000)),
     (nn.Linear(70, 30), (500, 70)),
     (nn.Linear(70, 30), (1, 70)),
 ]

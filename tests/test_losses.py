@@ -30,6 +30,15 @@ def test_cross_entropy(reduction: str, smoothing: float, weighted: bool, rng: np
     np.testing.assert_allclose(loss(x, t), expected, rtol=1e-12)
 
 
+def test_long_doubles_of_the_caller_stay_numbers(rng: np.random.Generator) -> None:
+    """A kernel that leaves a number in an MMX register takes the room of an x87 one."""
+    for dtype in (np.float32, np.float64):
+        x, t = rng.random((2, 5, 7)).astype(dtype), rng.integers(0, 5, (2, 7))
+        functional.cross_entropy(x, t, rng.random(5).astype(dtype))
+        with np.errstate(all="raise"):
+            assert np.arange(9.0).astype(np.longdouble).cumsum().tolist() == np.arange(9.0).cumsum().tolist()
+
+
 def test_weight_is_a_buffer() -> None:
     loss = losses.CrossEntropyLoss(weight=[1.0, 2.0])
     assert list(loss.state_dict()) == ["weight"] and loss.weight.dtype == np.float32

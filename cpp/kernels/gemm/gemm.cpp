@@ -20,7 +20,7 @@ namespace {
       name::run<T>,                                   \
       packing}
 #define MATMUL(T, dtype) \
-  KERNEL(matmul, T, dtype, "a b bias? c", "m n k ta tb accumulate relu", matmul::packing<T>)
+  KERNEL(matmul, T, dtype, "a b bias? c", "m n k ta tb accumulate relu lasting", matmul::packing<T>)
 #define COLUMN_SUMS(T, dtype) KERNEL(column_sums, T, dtype, "x y", "rows columns", nullptr)
 
 constexpr Kernel kernels[] = {MATMUL(float, "f32"), MATMUL(double, "f64"), COLUMN_SUMS(float, "f32"),

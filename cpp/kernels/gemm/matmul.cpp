@@ -77,12 +77,17 @@ MatmulPlan<T> plan(const MatmulShape& s) {
   f.task_panels = min_of(max_of(each / (panel_flops * f.rows), least), f.panels.count);
   f.panel_blocks = ceil_div(f.panels.count, f.task_panels);
   f.task_panels = ceil_div(f.panels.count, f.panel_blocks);
-  f.packs_ahead = f.packs && f.row_blocks > 1;
+  f.packs_ahead = f.packs && (f.row_blocks > 1 || s.lasting);
   const int64_t panel_bytes = f.piece * f.panels.width() * static_cast<int64_t>(sizeof(T));
   f.together = f.packs && !f.packs_ahead ? max_of(min_of(kTogetherBytes / panel_bytes, kTogether), 1) : 1;
   const int64_t blocks = f.row_blocks * f.panel_blocks;
   const int64_t pieces = ceil_div(max_of(s.k, 1), f.piece);
-  if (!s.ta && !s.accumulate && blocks && blocks < 8 && s.n <= 256 && pieces >= 4 && pieces <= 16) {
+  const bool long_rows =
+      !s.ta && !s.accumulate && blocks && blocks < 8 && s.n <= 256 && pieces >= 4 && pieces <= 16;
+  if (long_rows && s.lasting) {  // no chunks, whose products change from run to run
+    f.task_panels = 1;
+    f.panel_blocks = f.panels.count;
+  } else if (long_rows) {
     // Long rows of A for few columns: a copy for each chunk, not for each panel. A chunk is a piece, which gives the bits that piece
     // after piece gives: a row of C does not depend on how many rows there are.
     f.chunks = pieces;

@@ -45,13 +45,16 @@ Plan plan(const MatmulShape& s) {
   f.row_blocks = ceil_div(s.m, f.rows);
   // Columns that share a splitting of A: all of them where the blocks of rows alone make tasks enough.
   const int64_t flops = 2 * f.rows * kPanel * max_of(s.k, 1), panels = ceil_div(f.tiles, 2);
-  const int64_t wanted =
-      f.row_blocks >= 8 ? panels : max_of(kTaskFlops / flops, ceil_div(panels, ceil_div(8, f.row_blocks)));
+  // Where B is packed once for many runs, every task splits its rows of A: what changes from run to run must not lie beside it.
+  const int64_t tasks = s.lasting ? 4 : 8;
+  const int64_t wanted = f.row_blocks >= tasks
+                             ? panels
+                             : max_of(kTaskFlops / flops, ceil_div(panels, ceil_div(tasks, f.row_blocks)));
   f.column_blocks = ceil_div(panels, min_of(max_of(wanted, 1), kColumns / kPanel));
   f.columns = ceil_div(panels, f.column_blocks) * kPanel;
   f.column_blocks = ceil_div(s.n, f.columns);
-  f.packs_a = f.column_blocks > 1;
-  f.packs_b = f.row_blocks > 1;
+  f.packs_a = f.column_blocks > 1 && !s.lasting;
+  f.packs_b = f.row_blocks > 1 || s.lasting;
   f.piece = f.blocks > kPiece ? ceil_div(f.blocks, ceil_div(f.blocks, kPiece)) : f.blocks;
   return f;
 }

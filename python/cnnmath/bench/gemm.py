@@ -56,7 +56,9 @@ def gemm_session(library: str, product: str, dtype: str, threads: int) -> Sessio
     set_num_threads(threads)
     ours = aligned((m, n), dtype)
     fields = {"m": m, "n": n, "k": k, "ta": "a" in transposed, "tb": "b" in transposed}
-    call = KernelCall("matmul", dtype, fields | {"accumulate": 0, "relu": 0}, [a, b, None, ours])
+    call = KernelCall(
+        "matmul", dtype, fields | {"accumulate": 0, "relu": 0, "lasting": 0}, [a, b, None, ours]
+    )
     call()
     return Session(call, sampled(ours), work, build())
 
