@@ -6,7 +6,7 @@ namespace {
 
 template <class T>
 struct Arguments {
-  const T *dy, *x, *weight, *mean, *invstd, *var;
+  const T *dy, *x, *weight, *bias, *mean, *invstd, *var;
   const void* eps;
   const T* y;
   T *dx, *dweight, *dbias, *dz;
@@ -14,38 +14,58 @@ struct Arguments {
       : dy(static_cast<const T*>(t.a[0])),
         x(static_cast<const T*>(t.a[1])),
         weight(static_cast<const T*>(t.a[2])),
-        mean(static_cast<const T*>(t.a[3])),
-        invstd(static_cast<const T*>(t.a[4])),
-        var(static_cast<const T*>(t.a[5])),
-        eps(t.a[6]),
-        y(static_cast<const T*>(t.a[7])),
-        dx(static_cast<T*>(t.a[8])),
-        dweight(static_cast<T*>(t.a[9])),
-        dbias(static_cast<T*>(t.a[10])),
-        dz(static_cast<T*>(t.a[11])) {}
+        bias(static_cast<const T*>(t.a[3])),
+        mean(static_cast<const T*>(t.a[4])),
+        invstd(static_cast<const T*>(t.a[5])),
+        var(static_cast<const T*>(t.a[6])),
+        eps(t.a[7]),
+        y(static_cast<const T*>(t.a[8])),
+        dx(static_cast<T*>(t.a[9])),
+        dweight(static_cast<T*>(t.a[10])),
+        dbias(static_cast<T*>(t.a[11])),
+        dz(static_cast<T*>(t.a[12])) {}
 };
 
-// What reaches the normalisation through the ReLU.
-template <class T, bool Whole, bool Relu>
-CNNMATH_INLINE Vec<T> arriving(const T* dy, const T* y, int64_t o, int64_t m) {
+// The ReLU behind the normalisation: there is none; y tells where it let through; or y is computed anew.
+enum class Gate { none, read, computed };
+
+// What y is computed from, for a vector of channels.
+template <class T>
+struct Affine {
+  Vec<T> mean, scale, shift;
+};
+
+// What reaches the normalisation at o through the ReLU.
+template <class T, bool Whole, Gate G>
+CNNMATH_INLINE Vec<T> arriving(const T* dy, const T* x, const T* y, const Affine<T>& a, int64_t o,
+                               int64_t m) {
   const Vec<T> g = take<T, Whole>(dy + o, m);
-  if constexpr (Relu)
-    return select(le(take<T, Whole>(y + o, m), zero<T>()), zero<T>(), g);
-  else
-    return g;
+  if constexpr (G == Gate::none) return g;
+  const Vec<T> passed =
+      G == Gate::read ? take<T, Whole>(y + o, m) : fma(take<T, Whole>(x + o, m) - a.mean, a.scale, a.shift);
+  return select(le(passed, zero<T>()), zero<T>(), g);
 }
 
 // sum(dz) and sum(dz * (x - mean)) over rows, V vectors of channels, R sums side by side; blocks of rows
 // first, so that rounding errors grow with the number of blocks instead of rows. dz is written where it is
 // wanted.
-template <class T, int V, int R, bool Whole, bool Relu>
-CNNMATH_INLINE void sums(const T* dy, const T* x, const T* y, T* dz, const T* mean, int64_t rows, int64_t c,
+template <class T, int V, int R, bool Whole, Gate G>
+CNNMATH_INLINE void sums(const Arguments<T>& args, int64_t first, int64_t k, int64_t rows, int64_t c,
                          T* sum_z, T* sum_zx, int64_t m) {
   constexpr int L = Vec<T>::lanes;
   constexpr int64_t kBlock = 64;
-  Vec<T> mu[V], all_z[V], all_zx[V];
+  const auto at = [&](auto* p) { return p ? p + first * c + k : p; };
+  const T *const dy = at(args.dy), *const x = at(args.x), *const y = at(args.y);
+  T* const dz = at(args.dz);
+  Affine<T> affine[V];
+  Vec<T> all_z[V], all_zx[V];
   for (int b = 0; b < V; ++b) {
-    mu[b] = take<T, Whole>(mean + b * L, m);
+    affine[b].mean = take<T, Whole>(args.mean + k + b * L, m);
+    if constexpr (G == Gate::computed) {
+      affine[b].scale = take<T, Whole>(args.invstd + k + b * L, m);
+      if (args.weight) affine[b].scale = affine[b].scale * take<T, Whole>(args.weight + k + b * L, m);
+      affine[b].shift = args.bias ? take<T, Whole>(args.bias + k + b * L, m) : zero<T>();
+    }
     all_z[b] = all_zx[b] = zero<T>();
   }
   for (int64_t done = 0; done < rows; done += kBlock) {
@@ -56,10 +76,10 @@ CNNMATH_INLINE void sums(const T* dy, const T* x, const T* y, T* dz, const T* me
     const auto row = [&](int64_t r, int a) __attribute__((always_inline)) {
       for (int b = 0; b < V; ++b) {
         const int64_t o = r * c + b * L;
-        const Vec<T> g = arriving<T, Whole, Relu>(dy, y, o, m);
+        const Vec<T> g = arriving<T, Whole, G>(dy, x, y, affine[b], o, m);
         if (dz) put<T, Whole>(dz + o, g, m);
         z[a][b] = z[a][b] + g;
-        if (x) zx[a][b] = fma(g, take<T, Whole>(x + o, m) - mu[b], zx[a][b]);
+        if (x) zx[a][b] = fma(g, take<T, Whole>(x + o, m) - affine[b].mean, zx[a][b]);
       }
     };
     int64_t r = done;
@@ -81,21 +101,15 @@ CNNMATH_INLINE void sums(const T* dy, const T* x, const T* y, T* dz, const T* me
   }
 }
 
-template <class T, bool Relu>
+template <class T, Gate G>
 void chunk_sums(const Arguments<T>& a, int64_t first, int64_t rows, int64_t c, T* sum_z, T* sum_zx) {
   constexpr int64_t L = Vec<T>::lanes;
   constexpr int V = kTile / 2;
-  const auto at = [&](auto* p, int64_t k) { return p ? p + first * c + k : p; };
   int64_t k = 0;
   for (; k + V * L <= c; k += V * L)
-    sums<T, V, 4 / kTile, true, Relu>(at(a.dy, k), at(a.x, k), at(a.y, k), at(a.dz, k), a.mean + k, rows, c,
-                                      sum_z + k, sum_zx + k, L);
-  for (; k + L <= c; k += L)
-    sums<T, 1, 2, true, Relu>(at(a.dy, k), at(a.x, k), at(a.y, k), at(a.dz, k), a.mean + k, rows, c,
-                              sum_z + k, sum_zx + k, L);
-  if (k < c)
-    sums<T, 1, 2, false, Relu>(at(a.dy, k), at(a.x, k), at(a.y, k), at(a.dz, k), a.mean + k, rows, c,
-                               sum_z + k, sum_zx + k, c - k);
+    sums<T, V, 4 / kTile, true, G>(a, first, k, rows, c, sum_z + k, sum_zx + k, L);
+  for (; k + L <= c; k += L) sums<T, 1, 2, true, G>(a, first, k, rows, c, sum_z + k, sum_zx + k, L);
+  if (k < c) sums<T, 1, 2, false, G>(a, first, k, rows, c, sum_z + k, sum_zx + k, c - k);
 }
 
 // Adds the chunks of a group of channels in order and gives dweight, dbias and the coefficients of
@@ -127,47 +141,52 @@ void combine(const NormBackwardShape& s, const Arguments<T>& a, int64_t group, c
   }
 }
 
-template <class T, int V, bool Whole, bool Relu, bool Train>
+template <class T, int V, bool Whole, Gate G, bool Train>
 CNNMATH_INLINE void apply_tile(const T* dy, const T* x, const T* y, T* dx, int64_t rows, int64_t c,
-                               const T* coef, int64_t m) {
+                               const T* coef, const T* bias, int64_t m) {
   constexpr int L = Vec<T>::lanes;
-  Vec<T> mean[V], gain[V], slope[V], offset[V];
+  Affine<T> affine[V];
+  Vec<T> slope[V], offset[V];
   for (int b = 0; b < V; ++b) {
-    mean[b] = take<T, Whole>(coef + b * L, m);
-    gain[b] = take<T, Whole>(coef + c + b * L, m);
+    affine[b] = {take<T, Whole>(coef + b * L, m), take<T, Whole>(coef + c + b * L, m),
+                 bias ? take<T, Whole>(bias + b * L, m) : zero<T>()};
     slope[b] = take<T, Whole>(coef + 2 * c + b * L, m);
     offset[b] = take<T, Whole>(coef + 3 * c + b * L, m);
   }
   for (int64_t r = 0; r < rows; ++r) {
     for (int b = 0; b < V; ++b) {
       const int64_t o = r * c + b * L;
-      const Vec<T> g = arriving<T, Whole, Relu>(dy, y, o, m);
-      Vec<T> v = gain[b] * g;
-      if constexpr (Train) v = fma(gain[b], g, fma(take<T, Whole>(x + o, m) - mean[b], slope[b], offset[b]));
+      const Vec<T> g = arriving<T, Whole, G>(dy, x, y, affine[b], o, m);
+      const Vec<T> gain = affine[b].scale;
+      Vec<T> v = gain * g;
+      if constexpr (Train)
+        v = fma(gain, g, fma(take<T, Whole>(x + o, m) - affine[b].mean, slope[b], offset[b]));
       put<T, Whole>(dx + o, v, m);
     }
   }
 }
 
-template <class T, bool Relu, bool Train>
-void apply_rows(const T* dy, const T* x, const T* y, T* dx, int64_t rows, int64_t c, const T* coef) {
+template <class T, Gate G, bool Train>
+void apply_rows(const T* dy, const T* x, const T* y, T* dx, int64_t rows, int64_t c, const T* coef,
+                const T* bias) {
   constexpr int64_t L = Vec<T>::lanes;
   constexpr int V = kTile / 2;
   const int64_t step = most(4096 / most(c, 1), 1) * 2;
   for (int64_t r = 0; r < rows; r += step) {
     const int64_t n = least(step, rows - r);
     const auto at = [&](auto* p, int64_t k) { return p ? p + r * c + k : p; };
+    const auto tile = [&]<int Vectors, bool Whole>(int64_t k) __attribute__((always_inline)) {
+      apply_tile<T, Vectors, Whole, G, Train>(at(dy, k), at(x, k), at(y, k), at(dx, k), n, c, coef + k,
+                                              bias ? bias + k : bias, c - k);
+    };
     int64_t k = 0;
-    for (; k + V * L <= c; k += V * L)
-      apply_tile<T, V, true, Relu, Train>(at(dy, k), at(x, k), at(y, k), at(dx, k), n, c, coef + k, L);
-    for (; k + L <= c; k += L)
-      apply_tile<T, 1, true, Relu, Train>(at(dy, k), at(x, k), at(y, k), at(dx, k), n, c, coef + k, L);
-    if (k < c)
-      apply_tile<T, 1, false, Relu, Train>(at(dy, k), at(x, k), at(y, k), at(dx, k), n, c, coef + k, c - k);
+    for (; k + V * L <= c; k += V * L) tile.template operator()<V, true>(k);
+    for (; k + L <= c; k += L) tile.template operator()<1, true>(k);
+    if (k < c) tile.template operator()<1, false>(k);
   }
 }
 
-template <class T>
+template <class T, bool Train>
 void apply(const NormBackwardShape& s, const Arguments<T>& a, int64_t index, const T* coef) {
   const Chunks chunks = map_chunks(s.rows, s.c);
   const int64_t r = index * chunks.rows, n = least(chunks.rows, s.rows - r);
@@ -175,15 +194,15 @@ void apply(const NormBackwardShape& s, const Arguments<T>& a, int64_t index, con
   const auto at = [&](auto* p) { return p ? p + r * s.c : p; };
   // dz, where it was written, already went through the ReLU
   const T* dy = a.dz ? a.dz : a.dy;
-  const bool relu = s.relu && !a.dz;
-  if (relu && s.training)
-    apply_rows<T, true, true>(at(dy), at(a.x), at(a.y), at(a.dx), n, s.c, coef);
-  else if (relu)
-    apply_rows<T, true, false>(at(dy), at(a.x), at(a.y), at(a.dx), n, s.c, coef);
-  else if (s.training)
-    apply_rows<T, false, true>(at(dy), at(a.x), at(a.y), at(a.dx), n, s.c, coef);
+  const auto rows = [&]<Gate G>() {
+    apply_rows<T, G, Train>(at(dy), at(a.x), at(a.y), at(a.dx), n, s.c, coef, a.bias);
+  };
+  if (!s.relu || a.dz)
+    rows.template operator()<Gate::none>();
+  else if (a.y)
+    rows.template operator()<Gate::read>();
   else
-    apply_rows<T, false, false>(at(dy), at(a.x), at(a.y), at(a.dx), n, s.c, coef);
+    rows.template operator()<Gate::computed>();
 }
 
 }  // namespace
@@ -200,17 +219,20 @@ void batch_norm_backward(const Task& t) {
   if ((small || t.phase == 0) && s.sums && chunks.count > 0) {
     const int64_t r = t.index * chunks.rows, n = least(chunks.rows, s.rows - r);
     T* part = parts + t.index * 2 * s.c;
-    if (s.relu)
-      chunk_sums<T, true>(a, r, n, s.c, part, part + s.c);
+    if (!s.relu)
+      chunk_sums<T, Gate::none>(a, r, n, s.c, part, part + s.c);
+    else if (a.y)
+      chunk_sums<T, Gate::read>(a, r, n, s.c, part, part + s.c);
     else
-      chunk_sums<T, false>(a, r, n, s.c, part, part + s.c);
+      chunk_sums<T, Gate::computed>(a, r, n, s.c, part, part + s.c);
   }
   if (small) {
     for (int64_t g = 0; g < groups(s.c); ++g) combine(s, a, g, parts, coef);
   } else if (t.phase == 1) {
     combine(s, a, t.index, parts, coef);
   }
-  if (small || t.phase == 2) apply(s, a, t.index, coef);
+  if (small || t.phase == 2)
+    s.training ? apply<T, true>(s, a, t.index, coef) : apply<T, false>(s, a, t.index, coef);
 }
 
 template void batch_norm_backward<float>(const Task&);

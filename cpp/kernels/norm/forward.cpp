@@ -179,7 +179,7 @@ void combine(const NormShape& s, const Training<T>& a, int64_t group, const T* p
     a.mean[k] = static_cast<T>(mean[i]);
     a.invstd[k] = static_cast<T>(invstd);
     coef[k] = a.mean[k];
-    coef[s.c + k] = static_cast<T>(a.weight ? invstd * static_cast<double>(a.weight[k]) : invstd);
+    coef[s.c + k] = a.weight ? a.invstd[k] * a.weight[k] : a.invstd[k];  // as the backward pass has it
     coef[2 * s.c + k] = a.bias ? a.bias[k] : T{0};
   }
   if (s.rows == 0 || (a.running_mean == nullptr && a.running_var == nullptr)) return;

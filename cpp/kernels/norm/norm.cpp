@@ -32,7 +32,7 @@ int64_t eval_scratch(const int64_t* p) {
 constexpr const char* kTraining =
     "x weight? bias? running_mean? running_var? momentum? eps residual? y mean invstd";
 constexpr const char* kEval = "x mean var weight? bias? eps residual? y";
-constexpr const char* kBackward = "dy x? weight? mean invstd? var? eps? y? dx? dweight? dbias? dz?";
+constexpr const char* kBackward = "dy x? weight? bias? mean invstd? var? eps? y? dx? dweight? dbias? dz?";
 
 template <class T>
 constexpr Kernel training_kernel(const char* dtype) {

@@ -12,7 +12,8 @@
 //                     training = 1:  dx = weight * invstd * (dz - dbias / rows - (x - mean) * invstd * dweight / rows)
 //                     training = 0:  dx = weight * invstd * dz
 //                     training = 1 takes invstd, training = 0 takes var and eps. sums = 0 (training = 0 only) says
-//                     that neither dweight nor dbias nor dz is wanted.
+//                     that neither dweight nor dbias nor dz is wanted. Without y (training = 1, relu = 1) it is what
+//                     batch_norm gives without a residual: computed anew from x and bias, to the bit, as both are at hand.
 //
 // A missing weight is 1, a missing bias or residual 0. momentum and eps are cells (double); momentum is read
 // only with the running arrays. x is read in training = 0 only for dweight.
