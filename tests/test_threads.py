@@ -168,20 +168,13 @@ def test_threads_of_a_team_part() -> None:
         met([here, here], 0)
         met([here, here], 1)
         met([there, there], 1)
-        met([*allowed, here], len(allowed))
-        os.sched_setaffinity(0, {there})
-        met([there, there], 1)
+        met([*allowed, here], len(allowed))  # more threads than CPUs
+        os.sched_setaffinity(0, {here})
+        met([here, here], 1)
 
     worker = threading.Thread(target=work)
     worker.start()
     worker.join()
-    away_from_there = [c for c in allowed if c != there]
-    assert seen == [
-        allowed,
-        allowed,
-        [c for c in allowed if c != here],
-        away_from_there,
-        away_from_there,
-        [there],
-    ]
+    but_here, but_there = ([c for c in allowed if c != cpu] for cpu in (here, there))
+    assert seen == [allowed, allowed, but_here, but_there, but_here, [here]]
     assert sorted(os.sched_getaffinity(0)) == allowed

@@ -123,15 +123,18 @@ void Barrier::wait(int threads) {
 int current_cpu() { return sched_getcpu(); }
 
 void part(const int* cpus, int thread, int threads) {
-  if (std::find(cpus, cpus + thread, cpus[thread]) == cpus + thread) return;
-  thread_local cpu_set_t allowed, chosen_set;  // as somebody else has set it, and as it was set here
+  const int here = cpus[thread];
+  if (here < 0 || std::find(cpus, cpus + thread, here) == cpus + thread) return;
+  thread_local cpu_set_t allowed, left;  // as somebody else has set it, and what was left of it here
   cpu_set_t now;
   if (sched_getaffinity(0, sizeof now, &now) != 0) return;
-  if (!CPU_EQUAL(&now, &chosen_set)) allowed = now;
-  cpu_set_t others = allowed;
+  if (!CPU_EQUAL(&now, &left)) allowed = now;
+  cpu_set_t others = allowed, free = allowed;
+  CPU_CLR(static_cast<std::size_t>(here), &others);
   for (int i = 0; i < threads; ++i)
-    if (cpus[i] >= 0) CPU_CLR(static_cast<std::size_t>(cpus[i]), &others);
-  if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0) chosen_set = others;
+    if (cpus[i] >= 0) CPU_CLR(static_cast<std::size_t>(cpus[i]), &free);
+  if (CPU_COUNT(&free) > 0) sched_setaffinity(0, sizeof free, &free);
+  if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0) left = others;
 }
 
 void run_team(int threads, void (*body)(void*, int, int), void* context) {

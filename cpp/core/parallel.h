@@ -42,9 +42,9 @@ int num_cpus();
 // The CPU that the calling thread runs on.
 int current_cpu();
 
-// Keeps the calling thread of a team, `thread`, away from the CPUs of the others, if one before it is on its own; `cpus` is where each was
-// a moment ago. A virtual machine's scheduler may take an idle CPU for one that the host has taken away, and wake a thread beside the one
-// that waits for it: they would run in turns, and sleep too often to be parted.
+// If a thread of a team before `thread`, the calling one, is on its CPU, moves it to one where none of the team is, and keeps it from coming
+// back; `cpus` is where each was a moment ago. A virtual machine's scheduler may take an idle CPU for one that the host has taken away, and
+// wake a thread beside the one that waits for it: they would run in turns, and sleep too often to be parted.
 void part(const int* cpus, int thread, int threads);
 
 }  // namespace cnnmath
