@@ -134,9 +134,9 @@ class _Grad(Op):
         statistics = [mean, spread, None, None] if self.training else [mean, None, spread, node.cells["eps"]]
         relu, bias = y is not None, None
         forward = None if y is None else y.node
-        if forward is not None and forward.op.name == "batch_norm" and forward.inputs[5] is None:
-            if forward.outputs[1] is mean:
-                y, bias = None, forward.inputs[2]  # y = relu(norm(x)) is sooner computed from x than read
+        alone = forward is not None and forward.op.name == "batch_norm" and forward.inputs[5] is None
+        if forward is not None and alone and forward.outputs[1] is mean:
+            y, bias = None, forward.inputs[2]  # y = relu(norm(x)) is sooner computed from x than read
         low.call(
             "batch_norm_backward",
             [dy, x, weight, bias, *statistics, y, dx, dweight, dbias, dz],
