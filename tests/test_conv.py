@@ -79,6 +79,7 @@ GROUPED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 9, 28, 30), (30, 3, 3, 3), {"padding": 2, "dilation": 2, "groups": 3}),
     ((2, 24, 23, 42), (80, 3, 1, 1), {"groups": 8}),
     ((2, 32, 19, 61), (20, 8, 1, 4), {"padding": (0, 3), "dilation": 2, "groups": 4}),
+    ((2, 16, 21, 20), (20, 8, 3, 3), {"padding": 1, "groups": 2}),
     ((3, 54, 21, 20), (45, 18, 1, 1), {"stride": 2, "groups": 3}),  # places that no window meets
 ]
 

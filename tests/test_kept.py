@@ -11,6 +11,7 @@ import pytest
 import cnnmath
 import cnnmath.functional as F
 from cnnmath import Trainer, losses, nn, optim
+from cnnmath.planner import lowering
 from cnnmath.planner.plan import Plan
 
 
@@ -187,6 +188,19 @@ def test_packed_once_the_bits_stay(layer: nn.Module, shape: tuple[int, ...]) -> 
                 x, weight, bias, stride=layer.stride, padding=layer.padding, groups=layer.groups
             )
         np.testing.assert_array_equal(layer(x), expected)
+
+
+def test_very_large_weights_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every plan would have a copy of its own."""
+    x = normal(200, 300)
+    layer = nn.Linear(300, 280)
+    kept = plan_of(layer, x).kept_bytes
+    assert kept >= 4 * 300 * 280
+    monkeypatch.setattr(lowering, "MOST_KEPT", 4 * 300 * 280 - 1)
+    other = nn.Linear(300, 280)
+    other.load_state_dict(layer.state_dict())
+    assert plan_of(other, x).kept_bytes == 0
+    np.testing.assert_array_equal(other(x), layer(x))
 
 
 def test_only_changes_cost() -> None:

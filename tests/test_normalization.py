@@ -133,13 +133,14 @@ def test_threads(
 
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("shape", [(3, 17, 5, 6), (6, 64, 20, 20), (40, 3)])
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_where_a_relu_let_through_is_computed_anew(
-    shape: tuple[int, ...], affine: bool, rng: np.random.Generator
+    dtype: Any, shape: tuple[int, ...], affine: bool, rng: np.random.Generator
 ) -> None:
     """Forward and backward in one plan: the gradients' bits are those with y read from memory."""
-    x, v = (rng.standard_normal(shape, np.float32) for _ in range(2))
-    x[0] = x[1]  # some outputs are exactly the bias: 0, or not
-    w, b = (rng.uniform(-1, 1, shape[1]).astype(np.float32) for _ in range(2))
+    x, v = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    x[:, 0] = 0.5  # its outputs are exactly the bias, which is 0
+    w, b = (rng.uniform(-1, 1, shape[1]).astype(dtype) for _ in range(2))
     b[0] = 0
 
     def normed(x: Any, w: Any, b: Any) -> Any:
@@ -150,6 +151,22 @@ def test_where_a_relu_let_through_is_computed_anew(
     _, together = cnnmath.value_and_grad(lambda *a: F.sum(F.mul(normed(*a), v)), wrt=(0, 1, 2))(x, w, b)
     for mine, expected in zip(together, apart, strict=True):
         np.testing.assert_array_equal(mine, expected)
+
+
+def test_a_bias_that_others_read_later(rng: np.random.Generator) -> None:
+    """The last of them may compute in its place."""
+    x, v = rng.standard_normal((8, 3, 5, 5)), rng.standard_normal((8, 3, 5, 5))
+    w, b = rng.uniform(-1, 1, 3), rng.uniform(-1, 1, 3)
+
+    def loss(x: Any, w: Any, b: Any) -> Any:
+        shift = F.mul(b, 2.0)
+        y = F.relu(F.batch_norm(x, None, None, w, shift, training=True))
+        return F.add(F.sum(F.mul(y, v)), F.sum(F.sigmoid(shift)))
+
+    _, pullback = cnnmath.vjp(loss, x, w, b)
+    _, grads = cnnmath.value_and_grad(loss, wrt=(0, 1, 2))(x, w, b)
+    for mine, expected in zip(grads, pullback(np.array(1.0)), strict=True):
+        close(mine, expected)
 
 
 @pytest.mark.parametrize("shortcut", [False, True])

@@ -152,29 +152,31 @@ def test_waiting_threads_spin_for_a_short_while(run_python: Run) -> None:
 
 
 def test_threads_of_a_team_part() -> None:
-    """Of two on one CPU the later one keeps away from it, until they meet elsewhere; what others allow it, stays."""
-    allowed = sorted(os.sched_getaffinity(0))
+    """Of two on one CPU the later one keeps away from it, where there is room that the caller is allowed."""
+    allowed = os.sched_getaffinity(0)
     if len(allowed) < 2:
         pytest.skip("needs two CPUs")
-    here, there = allowed[:2]
-    seen: list[list[int]] = []
+    caller = os.getpid()
+    seen: list[bool] = []
 
     def work() -> None:
-        def met(cpus: list[int], thread: int) -> None:
-            _core.part(cpus, thread)
-            seen.append(sorted(os.sched_getaffinity(0)))
-
-        met([here, there], 1)
-        met([here, here], 0)
-        met([here, here], 1)
-        met([there, there], 1)
-        met([*allowed, here], len(allowed))  # more threads than CPUs
-        os.sched_setaffinity(0, {here})
-        met([here, here], 1)
+        here = _core.current_cpu()
+        os.sched_setaffinity(0, {here})  # or it might move at any time
+        other = min(allowed - {here})
+        for cpus, thread in (([here, other], 1), ([here, here], 0), ([*allowed, here], len(allowed))):
+            _core.part(cpus, thread, caller)
+            seen.append(os.sched_getaffinity(0) == {here})
+        os.sched_setaffinity(caller, {here})
+        try:
+            _core.part([here, here], 1, caller)
+            seen.append(os.sched_getaffinity(0) == {here})
+        finally:
+            os.sched_setaffinity(caller, allowed)
+        _core.part([here, here], 1, caller)
+        seen.append(os.sched_getaffinity(0) == allowed - {here} and _core.current_cpu() != here)
 
     worker = threading.Thread(target=work)
     worker.start()
     worker.join()
-    but_here, but_there = ([c for c in allowed if c != cpu] for cpu in (here, there))
-    assert seen == [allowed, allowed, but_here, but_there, but_here, [here]]
-    assert sorted(os.sched_getaffinity(0)) == allowed
+    assert seen == [True] * 5
+    assert os.sched_getaffinity(0) == allowed

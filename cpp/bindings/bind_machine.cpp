@@ -27,14 +27,15 @@ void bind_machine(py::module_& m) {
       "CPUs that a process's cgroups grant, by a file like /proc/self/cgroup and the folder of the cgroups.");
   m.def(
       "part",
-      [](const std::vector<int>& cpus, int thread) {
+      [](const std::vector<int>& cpus, int thread, int caller) {
         if (thread < 0 || thread >= static_cast<int>(cpus.size()))
           throw std::invalid_argument("part: expected a thread of " + std::to_string(cpus.size()) + ", got " +
                                       std::to_string(thread));
-        cnnmath::part(cpus.data(), thread, static_cast<int>(cpus.size()));
+        cnnmath::part(cpus.data(), thread, static_cast<int>(cpus.size()), caller);
       },
-      py::arg("cpus"), py::arg("thread"),
-      "Keeps the calling thread away from the CPUs of its team, if one before it is on its own.");
+      py::arg("cpus"), py::arg("thread"), py::arg("caller"),
+      "Moves the calling thread of a team where none of the team is, if one before it is on its CPU.");
+  m.def("current_cpu", &cnnmath::current_cpu, "The CPU that the calling thread runs on.");
   m.def("get_num_threads", &cnnmath::num_threads);
   m.def("set_num_threads", &cnnmath::set_num_threads, py::arg("n"));
 }

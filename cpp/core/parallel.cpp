@@ -3,6 +3,8 @@
 #include <omp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -122,19 +124,22 @@ void Barrier::wait(int threads) {
 
 int current_cpu() { return sched_getcpu(); }
 
-void part(const int* cpus, int thread, int threads) {
+int thread_id() {
+  thread_local const int id = static_cast<int>(syscall(SYS_gettid));
+  return id;
+}
+
+void part(const int* cpus, int thread, int threads, int caller) {
   const int here = cpus[thread];
-  if (here < 0 || std::find(cpus, cpus + thread, here) == cpus + thread) return;
-  thread_local cpu_set_t allowed, left;  // as somebody else has set it, and what was left of it here
-  cpu_set_t now;
-  if (sched_getaffinity(0, sizeof now, &now) != 0) return;
-  if (!CPU_EQUAL(&now, &left)) allowed = now;
-  cpu_set_t others = allowed, free = allowed;
-  CPU_CLR(static_cast<std::size_t>(here), &others);
+  if (here < 0 || std::find(cpus, cpus + thread, here) == cpus + thread || current_cpu() != here) return;
+  cpu_set_t allowed;
+  if (sched_getaffinity(caller, sizeof allowed, &allowed) != 0) return;
+  cpu_set_t free = allowed;
   for (int i = 0; i < threads; ++i)
     if (cpus[i] >= 0) CPU_CLR(static_cast<std::size_t>(cpus[i]), &free);
-  if (CPU_COUNT(&free) > 0) sched_setaffinity(0, sizeof free, &free);
-  if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0) left = others;
+  if (CPU_COUNT(&free) == 0 || sched_setaffinity(0, sizeof free, &free) != 0) return;
+  CPU_CLR(static_cast<std::size_t>(here), &allowed);
+  sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
 void run_team(int threads, void (*body)(void*, int, int), void* context) {

@@ -20,7 +20,7 @@ int cpus_of_quota(const std::string& cpu_max);
 // unlimited. `membership` is a file like /proc/self/cgroup, `mount` the folder of the cgroups.
 int quota_cpus(const std::string& membership, const std::string& mount);
 
-// Waits for all threads of a team: spins for some tens of microseconds, then blocks. Where there are more
+// Waits for all threads of a team: spins for 0.1 to 0.3 ms, then blocks. Where there are more
 // threads than CPUs a spinning thread only keeps the one that it waits for from running, so it blocks at
 // once.
 class Barrier {
@@ -42,9 +42,13 @@ int num_cpus();
 // The CPU that the calling thread runs on.
 int current_cpu();
 
-// If a thread of a team before `thread`, the calling one, is on its CPU, moves it to one where none of the team is, and keeps it from coming
-// back; `cpus` is where each was a moment ago. A virtual machine's scheduler may take an idle CPU for one that the host has taken away, and
-// wake a thread beside the one that waits for it: they would run in turns, and sleep too often to be parted.
-void part(const int* cpus, int thread, int threads);
+// The calling thread, as the kernel counts them.
+int thread_id();
+
+// If a thread of a team before `thread`, the calling one, is on its CPU, moves it to one where none of the team is, if there is any, and
+// keeps it from coming back. `cpus` is where each was a moment ago, `caller` the thread of the team that called: its affinity, which stays
+// as it is, says what is allowed. A virtual machine's scheduler may take an idle CPU for one that the host has taken away, and wake a thread
+// beside the one that waits for it: they would run in turns, and sleep too often to be parted.
+void part(const int* cpus, int thread, int threads, int caller);
 
 }  // namespace cnnmath

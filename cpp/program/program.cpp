@@ -80,6 +80,7 @@ struct Program::RunState {
   std::unique_ptr<Arena> scratch;
   std::unique_ptr<Share[]> shares;  // three sets in turn: in use, drained, being refilled
   std::unique_ptr<int[]> cpus;      // that the threads were on at the start
+  int caller = 0;                   // the thread that called
   Barrier barrier;
   double* seconds = nullptr;  // of each call, where somebody wants to know
   double since = 0;
@@ -165,6 +166,7 @@ void Program::run(void* const* slots, int threads, double* seconds) const {
   for (std::size_t i = 0; i < args_.size(); ++i)
     state->args[i] = args_[i].slot < 0 ? nullptr : static_cast<char*>(slots[args_[i].slot]) + args_[i].offset;
   state->seconds = seconds;
+  state->caller = thread_id();
   run_team(
       threads,
       [](void* context, int thread, int team) {
@@ -202,7 +204,7 @@ void Program::run_thread(RunState& state, int thread, int threads) const {
   state.share(0, thread).next.store(share_begin(steps_[0].tasks, thread, threads), std::memory_order_relaxed);
   state.cpus[static_cast<std::size_t>(thread)] = current_cpu();
   state.barrier.wait(threads);
-  part(state.cpus.get(), thread, threads);
+  part(state.cpus.get(), thread, threads, state.caller);
   for (std::size_t s = 0; s < steps_.size(); ++s) {
     const Step& step = steps_[s];
     const bool last = s + 1 == steps_.size();

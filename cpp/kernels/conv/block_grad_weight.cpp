@@ -11,6 +11,7 @@ namespace {
 ConvShape without_groups(const ConvShape& s) {
   ConvShape whole = s;
   whole.groups = 1;
+  whole.direct = 1;  // Winograd's filtering is not for groups
   return whole;
 }
 

@@ -28,6 +28,7 @@ ConvPart grad_input(const ConvShape& s) {
   if (depthwise(s)) return depthwise_grad_input_part<T>();
   return scatter_pays<T>(s) ? scatter_part<T>() : grad_input_part<T>();
 }
+
 // A kernel whose part depends on the shape.
 template <ConvPart (*part)(const ConvShape& s)>
 struct Choice {

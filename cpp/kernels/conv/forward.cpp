@@ -13,7 +13,7 @@ namespace cnnmath::CNNMATH_ISA {
 
 namespace {
 
-// Of a sweep without taps: the places of a gradient that no window meets.
+// Of a sweep without taps: the places of a gradient that no window meets. There is no bias.
 template <class T>
 SweepWay<T> empty_way() {
   static constexpr int64_t kRowsTogether = 8;
@@ -36,8 +36,8 @@ SweepWay<T> empty_way() {
 
 template <class T>
 SweepWay<T> way_of(const Sweep<T>& s) {
-  if (s.v.taps == 0) return empty_way<T>();
-  if (s.groups > 1 && planar_pays(s)) return planar_way<T>();
+  if (s.v.taps == 0 && s.u.taps == 0) return empty_way<T>();
+  if (s.groups > 1 && planar_pays(s)) return planar_way<T>();  // before the others
   if (grouped_pays(s, 0)) return grouped_way<T>();
   if (winograd_pays(s)) return winograd_way<T>();
   if (split_pays(s)) return split_way<T>();

@@ -58,7 +58,7 @@ struct Planes {
 template <class T>
 Planes<T> plan_planes(const Sweep<T>& s);
 
-// Tenths of a multiplication of vectors for a pixel, with the groups one after the other and in this way.
+// Tenths of a multiplication of vectors for a pixel, with the groups one after the other and in this way; there are outputs.
 struct GroupCosts {
   int64_t apart, together;
 };

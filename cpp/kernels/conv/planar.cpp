@@ -379,7 +379,7 @@ void planar_pool_run(const Sweep<T>& s, const T* x, const void* packed, const T*
 template <class T>
 bool planar_pays(const Sweep<T>& s) {
   constexpr int64_t L = Vec<T>::lanes;
-  if (s.u.source_step != 1 || s.depth == 0 || s.u.outs == 0) return false;
+  if (s.u.source_step != 1 || s.depth == 0 || s.u.outs == 0 || s.oc == 0) return false;
   if (s.groups > 1) {
     if (s.c > kMostInGroups || s.groups * s.oc > kMostInGroups) return false;
     // Cycles for a vector of pixels: 80 to turn a square of numbers, one for a multiplication, 20 for a tile. (The other ways do two

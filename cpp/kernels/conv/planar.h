@@ -3,7 +3,7 @@
 //
 // The source is copied to scratch plane by plane, padded; the weights are packed as [o][block][k], where k
 // runs over the columns of the window or over the channels, whichever are more. A tile is one stretch of a
-// row; it is turned into pixels of channels on its way out.
+// row; it is turned into pixels of channels on its way out. So it is with groups of few channels, where there are few in all.
 #pragma once
 #include "kernels/conv/sweep.h"
 

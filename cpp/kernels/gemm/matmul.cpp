@@ -77,7 +77,7 @@ MatmulPlan<T> plan(const MatmulShape& s) {
   f.task_panels = min_of(max_of(each / (panel_flops * f.rows), least), f.panels.count);
   f.panel_blocks = ceil_div(f.panels.count, f.task_panels);
   f.task_panels = ceil_div(f.panels.count, f.panel_blocks);
-  f.packs_ahead = f.packs && (f.row_blocks > 1 || s.lasting);
+  f.packs_ahead = f.packs && (f.row_blocks > 1 || (s.lasting && !s.ta));
   const int64_t panel_bytes = f.piece * f.panels.width() * static_cast<int64_t>(sizeof(T));
   f.together = f.packs && !f.packs_ahead ? max_of(min_of(kTogetherBytes / panel_bytes, kTogether), 1) : 1;
   const int64_t blocks = f.row_blocks * f.panel_blocks;

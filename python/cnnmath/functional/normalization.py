@@ -134,9 +134,11 @@ class _Grad(Op):
         statistics = [mean, spread, None, None] if self.training else [mean, None, spread, node.cells["eps"]]
         relu, bias = y is not None, None
         forward = None if y is None else y.node
-        alone = forward is not None and forward.op.name == "batch_norm" and forward.inputs[5] is None
-        if forward is not None and alone and forward.outputs[1] is mean:
-            y, bias = None, forward.inputs[2]  # y = relu(norm(x)) is sooner computed from x than read
+        if forward is not None and forward.op.name == "batch_norm" and forward.outputs[1] is mean:
+            _, _, shift, _, _, residual = forward.inputs
+            # y = relu(norm(x)) is sooner computed from x than read. (A bias that was computed may have left its place.)
+            if residual is None and (shift is None or shift.node is None):
+                y, bias = None, shift
         low.call(
             "batch_norm_backward",
             [dy, x, weight, bias, *statistics, y, dx, dweight, dbias, dz],

@@ -26,6 +26,7 @@ KERNEL_DTYPES = {
 }
 
 ARENA, CELLS, KEPT = 0, 1, 2
+MOST_KEPT = 64 << 20  # bytes of weights that are packed for good: each plan has a copy of its own
 
 
 class Buffer:
@@ -174,6 +175,9 @@ class Lowering:
         node = self.graph.nodes[self._at]
         return bool(node.outputs) and node.output in self.lasting
 
+    def _packs_once(self, weights: Tensor | None) -> bool:
+        return weights in self.lasting and weights.nbytes <= MOST_KEPT
+
     def copy(self, out: Tensor, of: Tensor) -> None:
         """Copies bytes."""
         self.call("copy_bytes", [of, out], dtype="", nbytes=out.nbytes)
@@ -199,7 +203,7 @@ class Lowering:
         params: list[int] = []
         names = kernel.fields.split()
         if "lasting" in names:
-            fields["lasting"] = weights in self.lasting and not self._keeps()
+            fields["lasting"] = self._packs_once(weights) and not self._keeps()
         for field in names:
             if field.endswith("*"):
                 params += [int(v) for v in fields.pop(field[:-1])]
@@ -215,7 +219,7 @@ class Lowering:
         kept = 0
         if self._keeps():
             kept = kernel.phases(params)
-        elif weights in self.lasting:
+        elif self._packs_once(weights):
             kept = kernel.packing(params)
         nbytes = kernel.workspace(params)
         workspace = Buffer(nbytes, KEPT if kept else ARENA) if nbytes else None
