@@ -68,6 +68,7 @@ Plan plan(const ConvShape& s) {
   f.block = kBlockBytes / (f.unit_rows * 6 * 4 * (s.c + f.unit_outs)) / kLeastTiles * kLeastTiles;
   f.block = max_of(min_of(f.block, kMostTiles), kLeastTiles);
   f.chunks = max_of(min_of(f.tiles / kChunkTiles, ceil_div(kTasks, f.units())), 1);
+  if (f.units() == 1 && f.tiles >= kChunkTiles / 2) f.chunks = max_of(f.chunks, 2);  // or there is one task
   f.x_step = f.block * s.c + L;
   f.dy_step = f.block * f.unit_outs + L;
   return f;
