@@ -201,7 +201,7 @@ void apply(const NormBackwardShape& s, const Arguments<T>& a, int64_t index, con
     rows.template operator()<Gate::none>();
   else if (a.y)
     rows.template operator()<Gate::read>();
-  else
+  else if constexpr (Train)
     rows.template operator()<Gate::computed>();
 }
 

@@ -48,7 +48,9 @@ class _Training(Op):
         x, weight = node.inputs[:2]
         _, mean, invstd = node.outputs
         assert x is not None and grads[0] is not None
-        dx, dweight, dbias = apply(batch_norm_grad, default_layout(grads[0]), x, weight, mean, invstd, None)
+        dx, dweight, dbias = apply(
+            batch_norm_grad, default_layout(grads[0]), x, weight, mean, invstd, None, None
+        )
         return dx, dweight, dbias, None, None, None
 
     def lower(self, low: Lowering, node: Node) -> None:
@@ -91,7 +93,8 @@ class _Evaluation(Op):
         assert x is not None and grads[0] is not None
         eps = node.cells["eps"]
         dy = default_layout(grads[0])
-        dx, dweight, dbias = apply(batch_norm_eval_grad, dy, x, weight, mean, var, None, cells={"eps": eps})
+        inputs = (dy, x, weight, mean, var, None, None)
+        dx, dweight, dbias = apply(batch_norm_eval_grad, *inputs, cells={"eps": eps})
         return dx, dweight, dbias, None, None, None
 
     def lower(self, low: Lowering, node: Node) -> None:
@@ -108,11 +111,10 @@ class _Evaluation(Op):
 class _Grad(Op):
     """dx, dweight, dbias; see cpp/kernels/norm/norm.h.
 
-    Inputs: dy, x, weight?, mean, invstd in training or var in evaluation, and y? where a ReLU came behind: dy counts
-    where y > 0 then, and this masked dy is one more output.
+    Inputs: dy, x, weight?, mean, invstd in training or var in evaluation, y?, bias?. With relu=True, where a ReLU came
+    behind, dy counts where its output y > 0, and this masked dy is one more output; without y it is computed anew from
+    x and bias.
     """
-
-    relu_mask_input = 5
 
     def __init__(self, name: str, training: bool) -> None:
         self.name = name
@@ -122,8 +124,16 @@ class _Grad(Op):
         channels = Spec((x.shape[1],), x.dtype)
         return Spec(x.shape, x.dtype), channels, channels
 
+    def with_relu_mask(self, node: Node, y: Tensor) -> tuple[Tensor | None, ...]:
+        forward, mean = y.node, node.inputs[3]
+        if forward is not None and forward.op.name == "batch_norm" and forward.outputs[1] is mean:
+            _, _, bias, _, _, residual = forward.inputs
+            if residual is None:  # y = relu(norm(x)) is sooner computed than read
+                return (*node.inputs[:5], None, bias)
+        return (*node.inputs[:5], y, None)
+
     def lower(self, low: Lowering, node: Node) -> None:
-        dy, x, weight, mean, spread, y = node.inputs
+        dy, x, weight, mean, spread, y, bias = node.inputs
         assert dy is not None and x is not None
         dx, dweight, dbias, *masked = [t if low.wanted(t) else None for t in node.outputs]
         dz = masked[0] if masked else None
@@ -132,18 +142,11 @@ class _Grad(Op):
         elif dx is not None:
             low.share(dx, dy)
         statistics = [mean, spread, None, None] if self.training else [mean, None, spread, node.cells["eps"]]
-        relu, bias = y is not None, None
-        forward = None if y is None else y.node
-        if forward is not None and forward.op.name == "batch_norm" and forward.outputs[1] is mean:
-            _, _, shift, _, _, residual = forward.inputs
-            # y = relu(norm(x)) is sooner computed from x than read. (A bias that was computed may have left its place.)
-            if residual is None and (shift is None or shift.node is None):
-                y, bias = None, shift
         low.call(
             "batch_norm_backward",
             [dy, x, weight, bias, *statistics, y, dx, dweight, dbias, dz],
             **_rows(x),
-            relu=relu,
+            relu=node.attrs.get("relu", False),
             training=self.training,
             sums=self.training or any(t is not None for t in (dweight, dbias, dz)),
         )

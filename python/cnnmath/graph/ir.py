@@ -82,8 +82,6 @@ class Op:
         python: the op calls back into Python, which may give something else each time.
         fuses_relu: with attribute relu=True the op gives max(y, 0) in the place of its first output y.
         residual_input: the place of an optional input that is added to the first output before that.
-        relu_mask_input: of a gradient, the place of an optional input y: its first input dy counts only where y > 0,
-            and that masked dy is one more, last output.
     """
 
     name: str = ""
@@ -92,7 +90,6 @@ class Op:
     python: bool = False
     fuses_relu: bool = False
     residual_input: int | None = None
-    relu_mask_input: int | None = None
 
     def infer(self, *inputs: Any, **attrs: Any) -> Spec | tuple[Spec, ...]:
         """Specs of the outputs. Inputs are Tensors (or None); raises ValueError or TypeError with the reason."""
@@ -118,6 +115,13 @@ class Op:
 
     def with_batch_norm(self, node: Node, norm: Node) -> tuple[Tensor | None, ...] | None:
         """The inputs with which `node` gives what `norm`, a batch_norm_eval behind it, would; None where none do."""
+        return None
+
+    def with_relu_mask(self, node: Node, y: Tensor) -> tuple[Tensor | None, ...] | None:
+        """The inputs with which `node`, a gradient, does for relu=True as if its first one were 0 where not y > 0.
+
+        It gives the masked one as one more, last output then. None where the op cannot do that.
+        """
         return None
 
     def lower(self, low: Lowering, node: Node) -> None:

@@ -1,6 +1,6 @@
 """Fusion: a ReLU, a sum with a shortcut, or a max-pool is done by the op before it while its result is in registers.
 
-Ops say what they can take over (`Op.fuses_relu`, `Op.residual_input`, `Op.relu_mask_input`, `Op.with_max_pool`); these
+Ops say what they can take over (`Op.fuses_relu`, `Op.residual_input`, `Op.with_relu_mask`, `Op.with_max_pool`); these
 passes find where. Each rewrite keeps the arithmetic as it was, to the bit; but for sums over the gradient that comes
 through a max-pool, of which three in four numbers are zeros that need not be added.
 """
@@ -142,18 +142,18 @@ def fuse_relu_mask(graph: Graph) -> None:
             continue
         dy, y = node.inputs
         dz = node.output
-        takers = [r for r in readers.get(dz, ()) if r is not None and r.op.relu_mask_input is not None]
-        if not takers or dy is None or y is None or not (dy.has_order(dz.order) and y.has_order(dz.order)):
+        if dy is None or y is None or not (dy.has_order(dz.order) and y.has_order(dz.order)):
             continue
-        taker = takers[0]
-        slot = taker.op.relu_mask_input
-        assert slot is not None
-        # The taker computes dz now, so it must be the first of its readers.
-        first = next(n for n in graph.nodes if n in readers[dz])
-        if taker is not first or taker.inputs[0] is not dz or taker.inputs[slot] is not None:
+        # What computes dz now must be the first of its readers.
+        taker = next((n for n in graph.nodes if n in readers.get(dz, ())), None)
+        if taker is None or taker.inputs[0] is not dz or taker.attrs.get("relu"):
+            continue
+        inputs = taker.op.with_relu_mask(taker, y)
+        if inputs is None:
             continue
         graph.nodes.remove(node)
-        taker.inputs = (dy, *taker.inputs[1:slot], y, *taker.inputs[slot + 1 :])
+        taker.inputs = (dy, *inputs[1:])
+        taker.attrs = {**taker.attrs, "relu": True}
         dz.node, dz.index = taker, len(taker.outputs)
         taker.outputs = (*taker.outputs, dz)
 
