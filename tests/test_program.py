@@ -103,7 +103,11 @@ def test_floating_kernels_come_in_both_precisions() -> None:
         by_name.setdefault(kernel.name, set()).add(kernel.dtype)
     tools = {"fma_peak", "triad"}  # these measure the machine
     for name, dtypes in by_name.items():
-        assert name in tools or len(dtypes & {"f32", "f64"}) in (0, 2) or name.startswith("to_"), (
+        assert (
+            name in tools
+            or len(dtypes & {"f32", "f64"}) in (0, 2)
+            or name.startswith(("to_", "conv2d_winograd"))
+        ), (
             name,
             dtypes,
         )

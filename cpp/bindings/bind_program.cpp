@@ -91,6 +91,9 @@ void bind_program(py::module_& m) {
           "scratch", [](const Kernel& k, const Params& p) { return k.scratch(p.data()); }, py::arg("params"))
       .def(
           "packing", [](const Kernel& k, const Params& p) { return k.packing ? k.packing(p.data()) : 0; },
+          py::arg("params"))
+      .def(
+          "takes", [](const Kernel& k, const Params& p) { return !k.takes || k.takes(p.data()); },
           py::arg("params"));
   m.def("find_kernel", &cnnmath::find_kernel, py::arg("name"), py::arg("dtype"),
         py::return_value_policy::reference);

@@ -40,9 +40,10 @@ struct Choice {
   static void run(const Task& t) { of(t.p).run(t); }
   // All phases but the last pack the weights, where there are weights.
   static int packing(const int64_t* p) { return phases(p) - 1; }
-  static constexpr Kernel kernel(const char* name, const char* dtype, const char* args, bool weights) {
-    return {name,      dtype,   args, CNNMATH_CONV_FIELDS,        phases, tasks,
-            workspace, scratch, run,  weights ? packing : nullptr};
+  static constexpr Kernel kernel(const char* name, const char* dtype, const char* args, bool weights,
+                                 bool (*takes)(const int64_t* p) = nullptr) {
+    return {name,      dtype,   args, CNNMATH_CONV_FIELDS,         phases, tasks,
+            workspace, scratch, run,  weights ? packing : nullptr, takes};
   }
 };
 
@@ -55,6 +56,18 @@ ConvPart max_pool_grad_weight(const ConvShape&) {
   return max_pool_grad_weight_part<T>();
 }
 
+// By Winograd, with what stands before and behind.
+ConvPart fused_forward(const ConvShape&) { return winograd_forward_part(); }
+ConvPart fused_max_pool(const ConvShape&) { return winograd_max_pool_part(); }
+ConvPart fused_grad_input(const ConvShape&) { return winograd_grad_input_part(); }
+ConvPart fused_grad_weight(const ConvShape&) { return winograd_normed_grad_weight_part(); }
+bool takes_forward(const int64_t* p) { return winograd_forward_takes(conv_shape(p)); }
+bool takes_max_pool(const int64_t* p) { return winograd_max_pool_takes(conv_shape(p)); }
+bool takes_grad_input(const int64_t* p) { return winograd_grad_input_takes(conv_shape(p)); }
+bool takes_grad_weight(const int64_t* p) {
+  return grad_weight_part_of<float>(conv_shape(p)).run == winograd_grad_weight_part<float>().run;
+}
+
 #define KERNELS(T, dtype)                                                                    \
   Choice<forward<T>>::kernel("conv2d", dtype, "x w bias? y", true),                          \
       Choice<grad_input<T>>::kernel("conv2d_grad_input", dtype, "dy w dx", true),            \
@@ -62,7 +75,17 @@ ConvPart max_pool_grad_weight(const ConvShape&) {
       Choice<max_pool<T>>::kernel("conv2d_max_pool", dtype, "x w bias? y code?", true),      \
       Choice<max_pool_grad_weight<T>>::kernel("conv2d_max_pool_grad_weight", dtype, "x dy code dw", false)
 
-constexpr Kernel kernels[] = {KERNELS(float, "f32"), KERNELS(double, "f64")};
+constexpr Kernel kernels[] = {
+    KERNELS(float, "f32"),
+    KERNELS(double, "f64"),
+    Choice<fused_forward>::kernel("conv2d_winograd", "f32", "x norm? w bias? y mean? m2?", false,
+                                  takes_forward),
+    Choice<fused_max_pool>::kernel("conv2d_winograd_max_pool", "f32", "x norm? w bias? y code?", true,
+                                   takes_max_pool),
+    Choice<fused_grad_input>::kernel("conv2d_winograd_grad_input", "f32", "dy w y dx sum?", false,
+                                     takes_grad_input),
+    Choice<fused_grad_weight>::kernel("conv2d_winograd_grad_weight", "f32", "x norm dy dw", false,
+                                      takes_grad_weight)};
 
 }  // namespace
 

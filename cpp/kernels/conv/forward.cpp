@@ -47,20 +47,6 @@ SweepWay<T> way_of(const Sweep<T>& s) {
 }
 
 // ---------------------------------------------------------------- forward
-template <class T>
-Sweep<T> forward_sweep(const ConvShape& s) {
-  Sweep<T> f{};
-  f.v = forward_axis(s.oh, s.kh, s.sh, s.dh, s.pt);
-  f.u = forward_axis(s.ow, s.kw, s.sw, s.dw, s.pl);
-  f.n = s.n, f.h = s.h, f.w = s.w, f.c = s.c;
-  f.groups = s.groups, f.ic = s.c / s.groups, f.oc = s.oc / s.groups;
-  f.out_h = s.oh, f.out_w = s.ow;
-  f.direct = s.direct != 0;
-  f.lasting = s.lasting != 0;
-  plan_sweep(f);
-  return f;
-}
-
 // Weights of one panel of full vectors lie as packed ones would, and few pixels would not repay the packing.
 // (Several panels could be read in place too, but steps of more than a panel cost a tenth of the speed.)
 template <class T>
@@ -69,11 +55,6 @@ bool in_place(const ConvShape& s, const Sweep<T>& f) {
   const int64_t oc = s.oc / s.groups;
   return oc % Vec<T>::lanes == 0 &&
          ((s.groups == 1 && panels_of<T>(oc).count == 1) || s.n * s.oh * s.ow <= 192);
-}
-
-template <class T>
-WeightsAt<T> forward_weights(const ConvShape& s, const Sweep<T>& f, const T* w) {
-  return {w, s.kw, f.ic * s.oc, s.oc, 1, f.oc};
 }
 
 template <class T>
@@ -124,13 +105,6 @@ void forward_run(const Task& t) {
 }
 
 // ---------------------------------------------------------------- forward, with a max-pool behind it
-template <class T>
-Sweep<T> pool_sweep(const ConvShape& s) {
-  ConvShape even = s;  // what no window holds is not computed
-  even.oh -= s.oh % 2, even.ow -= s.ow % 2;
-  return forward_sweep<T>(even);
-}
-
 int pool_phases(const int64_t*) { return 2; }
 
 template <class T>
@@ -168,26 +142,6 @@ void pool_run(const Task& t) {
 }
 
 // ---------------------------------------------------------------- gradient of the input
-template <class T>
-Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
-  Sweep<T> g{};
-  g.v = grad_axis(s.h, s.kh, s.sh, s.dh, s.pt, residue / s.sw);
-  g.u = grad_axis(s.w, s.kw, s.sw, s.dw, s.pl, residue % s.sw);
-  if (g.v.taps == 0 || g.u.taps == 0) g.v.taps = g.u.taps = 0;
-  g.n = s.n, g.h = s.oh, g.w = s.ow, g.c = s.oc;
-  g.groups = s.groups, g.ic = s.oc / s.groups, g.oc = s.c / s.groups;
-  g.out_h = s.h, g.out_w = s.w;
-  g.direct = s.direct != 0;
-  g.lasting = s.lasting != 0;
-  plan_sweep(g);
-  return g;
-}
-
-template <class T>
-WeightsAt<T> grad_weights(const ConvShape& s, const Sweep<T>& g, const T* w) {
-  return {w, s.kw, g.oc * s.oc, 1, s.oc, g.ic};
-}
-
 int grad_phases(const int64_t*) { return 2; }
 
 template <class T>

@@ -10,6 +10,7 @@
 // one tile.
 #include "kernels/conv/parts.h"
 #include "kernels/conv/weight_rows.h"
+#include "kernels/norm/affine.h"
 #include "kernels/tile/pack.h"
 #include "kernels/tile/tile.h"
 #include "simd/whole.h"
@@ -286,7 +287,7 @@ void weight_run(const Task& t) {
 }  // namespace
 
 Vec<float> grad_weight_numbers(const ConvShape& s, const float* x, const float* dy, int64_t i, int64_t j,
-                               int64_t c, int64_t o, int64_t outs) {
+                               int64_t c, int64_t o, int64_t outs, const float* norm) {
   const bool padded = merges_taps(s);
   Vec<float> sums = zero<float>();
   for (int64_t n = 0; n < s.n; ++n) {
@@ -296,8 +297,12 @@ Vec<float> grad_weight_numbers(const ConvShape& s, const float* x, const float* 
         const int64_t column = q * s.sw - s.pl + j * s.dw;
         const bool inside = row >= 0 && row < s.h && column >= 0 && column < s.w;
         if (!inside && !padded) continue;
-        const float value = inside ? x[((n * s.h + row) * s.w + column) * s.c + c] : 0.0f;
-        fma_to(sums, set1<float>(value), load_n(dy + ((n * s.oh + p) * s.ow + q) * s.oc + o, outs));
+        Vec<float> value = zero<float>();
+        if (inside) value = broadcast(x + ((n * s.h + row) * s.w + column) * s.c + c);
+        if (inside && norm)
+          value = Affine<float>{broadcast(norm + c), broadcast(norm + s.c + c), broadcast(norm + 2 * s.c + c)}
+                      .relu_of(value);
+        fma_to(sums, value, load_n(dy + ((n * s.oh + p) * s.ow + q) * s.oc + o, outs));
       }
     }
   }

@@ -31,8 +31,9 @@ struct ConvPart {
 };
 
 // Numbers (i, j, c, [o, o + outs)) of dw without groups, at most a vector, term by term: for what faster ways cannot do.
+// With `norm` x is normalised first (kernels/norm/affine.h).
 Vec<float> grad_weight_numbers(const ConvShape& s, const float* x, const float* dy, int64_t i, int64_t j,
-                               int64_t c, int64_t o, int64_t outs);
+                               int64_t c, int64_t o, int64_t outs, const float* norm = nullptr);
 
 // The gradient of the input window by window (scatter.cpp), and whether it pays.
 template <class T>
@@ -52,6 +53,8 @@ template <class T>
 bool winograd_grad_weight_pays(const ConvShape& s);
 template <class T>
 ConvPart winograd_grad_weight_part();
+// The same, of an x that is normalised as it is read.
+ConvPart winograd_normed_grad_weight_part();
 template <class T>
 bool split_grad_weight_pays(const ConvShape& s);
 template <class T>
@@ -71,6 +74,13 @@ ConvPart grouped_grad_weight_part();
 
 template <class T>
 ConvPart forward_part();
+// By Winograd, with what stands before and behind them (winograd_fused.cpp), and whether they do that shape.
+ConvPart winograd_forward_part();
+bool winograd_forward_takes(const ConvShape& s);
+ConvPart winograd_max_pool_part();
+bool winograd_max_pool_takes(const ConvShape& s);
+ConvPart winograd_grad_input_part();
+bool winograd_grad_input_takes(const ConvShape& s);
 template <class T>
 ConvPart max_pool_part();
 template <class T>

@@ -1,6 +1,7 @@
 #include "kernels/conv/planar.h"
 
 #include "kernels/conv/grouped.h"
+#include "kernels/pool/largest.h"
 #include "simd/interleave.h"
 #include "simd/whole.h"
 
@@ -293,18 +294,6 @@ void planar_run(const Sweep<T>& s, const T* x, const WeightsAt<T>&, const void* 
     }
   }
 }
-
-// The largest of a window, and its place: the first of equal ones, and NaN before every number.
-template <class T>
-struct Largest {
-  Vec<T> value;
-  Int<T> place;
-  CNNMATH_INLINE void meet(Vec<T> a, int at) {
-    const Mask<T> better = gt(a, value) | ne(a, a);
-    value = select(better, a, value);
-    place = select(better, set1_int<T>(static_cast<typename Int<T>::Lane>(at)), place);
-  }
-};
 
 CNNMATH_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
   int64_t i = 0;

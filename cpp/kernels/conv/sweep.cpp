@@ -1,5 +1,6 @@
 #include "kernels/conv/sweep.h"
 
+#include "kernels/norm/affine.h"
 #include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
@@ -65,6 +66,8 @@ Axis grad_axis(int64_t size, int64_t taps, int64_t stride, int64_t dilation, int
   return a;
 }
 
+namespace {
+
 template <class T>
 void plan_sweep(Sweep<T>& s) {
   s.panels = panels_of<T>(max_of(s.oc, 1));
@@ -96,6 +99,44 @@ void plan_sweep(Sweep<T>& s) {
   s.task_panels = min_of(max_of(kTaskFlops / panel_flops, 4), s.panels.count);
   s.panel_blocks = ceil_div(s.panels.count, s.task_panels);
   s.task_panels = ceil_div(s.panels.count, s.panel_blocks);
+}
+
+}  // namespace
+
+template <class T>
+Sweep<T> forward_sweep(const ConvShape& s) {
+  Sweep<T> f{};
+  f.v = forward_axis(s.oh, s.kh, s.sh, s.dh, s.pt);
+  f.u = forward_axis(s.ow, s.kw, s.sw, s.dw, s.pl);
+  f.n = s.n, f.h = s.h, f.w = s.w, f.c = s.c;
+  f.groups = s.groups, f.ic = s.c / s.groups, f.oc = s.oc / s.groups;
+  f.out_h = s.oh, f.out_w = s.ow;
+  f.direct = s.direct != 0;
+  f.lasting = s.lasting != 0;
+  plan_sweep(f);
+  return f;
+}
+
+template <class T>
+Sweep<T> pool_sweep(const ConvShape& s) {
+  ConvShape even = s;  // what no window holds is not computed
+  even.oh -= s.oh % 2, even.ow -= s.ow % 2;
+  return forward_sweep<T>(even);
+}
+
+template <class T>
+Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
+  Sweep<T> g{};
+  g.v = grad_axis(s.h, s.kh, s.sh, s.dh, s.pt, residue / s.sw);
+  g.u = grad_axis(s.w, s.kw, s.sw, s.dw, s.pl, residue % s.sw);
+  if (g.v.taps == 0 || g.u.taps == 0) g.v.taps = g.u.taps = 0;
+  g.n = s.n, g.h = s.oh, g.w = s.ow, g.c = s.oc;
+  g.groups = s.groups, g.ic = s.oc / s.groups, g.oc = s.c / s.groups;
+  g.out_h = s.h, g.out_w = s.w;
+  g.direct = s.direct != 0;
+  g.lasting = s.lasting != 0;
+  plan_sweep(g);
+  return g;
 }
 
 template <class T>
@@ -272,7 +313,7 @@ SweepWay<T> direct_way() {
 }
 
 Vec<float> sweep_numbers(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t,
-                         int64_t q, int64_t o, int64_t n) {
+                         int64_t q, int64_t o, int64_t n, const float* norm) {
   Vec<float> sums = zero<float>();
   for (int64_t a = 0; a < s.v.taps; ++a) {
     for (int64_t b = 0; b < s.u.taps; ++b) {
@@ -286,15 +327,25 @@ Vec<float> sweep_numbers(const Sweep<float>& s, const WeightsAt<float>& w, const
         if (w.o_step != 1)
           for (int64_t l = 0; l < n; ++l) apart[l] = weight[l * w.o_step];
         const Vec<float> weights = w.o_step == 1 ? load_n(weight, n) : load(apart);
-        fma_to(sums, set1<float>(inside ? x[k] : 0.0f), weights);
+        Vec<float> number = zero<float>();
+        if (inside) number = broadcast(x + k);
+        if (inside && norm)
+          number =
+              Affine<float>{broadcast(norm + k), broadcast(norm + s.c + k), broadcast(norm + 2 * s.c + k)}
+                  .relu_of(number);
+        fma_to(sums, number, weights);
       }
     }
   }
   return sums;
 }
 
-template void plan_sweep<float>(Sweep<float>&);
-template void plan_sweep<double>(Sweep<double>&);
+template Sweep<float> forward_sweep<float>(const ConvShape&);
+template Sweep<double> forward_sweep<double>(const ConvShape&);
+template Sweep<float> pool_sweep<float>(const ConvShape&);
+template Sweep<double> pool_sweep<double>(const ConvShape&);
+template Sweep<float> grad_sweep<float>(const ConvShape&, int64_t);
+template Sweep<double> grad_sweep<double>(const ConvShape&, int64_t);
 template int64_t pixels_scratch<float>(const Sweep<float>&);
 template int64_t pixels_scratch<double>(const Sweep<double>&);
 template Pixels<float> find_pixels<float>(const Sweep<float>&, const float*, float*, void*, int64_t);

@@ -67,10 +67,28 @@ struct WeightsAt {
   }
 };
 
+// conv2d as a sweep.
+template <class T>
+Sweep<T> forward_sweep(const ConvShape& s);
+// conv2d before a max-pool of 2 x 2 windows apart: what no window holds is not computed.
+template <class T>
+Sweep<T> pool_sweep(const ConvShape& s);
+// conv2d_grad_input, for one residue of the pixels (below stride * stride).
+template <class T>
+Sweep<T> grad_sweep(const ConvShape& s, int64_t residue);
+template <class T>
+WeightsAt<T> forward_weights(const ConvShape& s, const Sweep<T>& f, const T* w) {
+  return {w, s.kw, f.ic * s.oc, s.oc, 1, f.oc};
+}
+template <class T>
+WeightsAt<T> grad_weights(const ConvShape& s, const Sweep<T>& g, const T* w) {
+  return {w, s.kw, g.oc * s.oc, 1, s.oc, g.ic};
+}
+
 // Outputs [o, o + n), at most a vector, of position (t, q) of one image, term by term: for what faster ways cannot do. Image and
-// weights begin at the channels of their group.
+// weights begin at the channels of their group. With `norm` the image is normalised first (kernels/norm/affine.h).
 Vec<float> sweep_numbers(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t,
-                         int64_t q, int64_t o, int64_t n);
+                         int64_t q, int64_t o, int64_t n, const float* norm = nullptr);
 
 // One way to do a sweep. Weights are packed first, by tasks of their own, for all tasks of the sweep.
 template <class T>
@@ -83,9 +101,6 @@ struct SweepWay {
   void (*run)(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, const void* packed, const T* bias,
               int64_t relu, T* y, void* scratch, int64_t task);
 };
-
-template <class T>
-void plan_sweep(Sweep<T>& s);
 
 // The pixels of a task of the plain cut (Sweep::tasks), in its scratch. With `copies` the source is copied there, padded.
 constexpr int64_t kSparePixels = 16;  // repeated pointers behind the last ones

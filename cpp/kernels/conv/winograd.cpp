@@ -1,6 +1,7 @@
 #include "kernels/conv/winograd.h"
 
 #include "kernels/conv/winograd_transforms.h"
+#include "kernels/pool/largest.h"
 #include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
@@ -25,6 +26,7 @@ struct Plan {
   bool packs_ahead;  // the weights, in a phase of its own; else a task does, whose panels no other one reads
   int64_t source_step;   // numbers from point to point of the transformed source
   int64_t product_step;  // and of the products
+  int64_t part_outs;     // outputs, in whole vectors
 };
 
 // Points that lie a multiple of 4 KiB apart would share their cache sets.
@@ -45,6 +47,7 @@ Plan plan(const Sweep<float>& s) {
   f.panel_blocks = ceil_div(s.panels.count, f.task_panels);
   f.packs_ahead = f.blocks > 1 || s.lasting;
   f.source_step = f.block * s.ic + L;
+  f.part_outs = round_up(s.oc, L);
   f.product_step = f.block * s.panels.width() + L;
   if (s.panels.vectors(s.panels.count - 1) > s.panels.wide)
     f.product_step = f.block * s.panels.vectors(s.panels.count - 1) * L + L;
@@ -135,14 +138,17 @@ Place place_of(const Plan& f, int64_t tile) {
           in_image % f.columns * kWinogradOut};
 }
 
-void transform_source(const Sweep<float>& s, const Plan& f, const float* x, const Place& at,
-                      const float* zeros, float* to) {
+void transform_source(const Sweep<float>& s, const Plan& f, const float* x, const float* norm,
+                      const Place& at, const float* zeros, float* to) {
   const float* pixel[6][6];
   winograd_pixels({x + at.image * s.h * s.w * s.c, s.h, s.w, s.c}, at.row + s.v.offset,
                   at.column + s.u.offset, zeros, pixel);
   for (int64_t k = 0; k < s.ic; k += L) {
     Vec<float> d[6][6], v[6][6];
-    winograd_load(pixel, k, s.ic - k, d);
+    if (norm)
+      winograd_load_normed(pixel, zeros, norm, s.c, k, s.ic - k, d);
+    else
+      winograd_load(pixel, k, s.ic - k, d);
     winograd_both<6, 6>(d, v, [](const Vec<float>(&in)[6], Vec<float>(&out)[6]) { winograd_input(in, out); });
     if (s.ic - k >= L) {
 #pragma GCC unroll 36
@@ -154,32 +160,133 @@ void transform_source(const Sweep<float>& s, const Plan& f, const float* x, cons
   }
 }
 
-// Outputs [o, o + n) of a tile, from their products.
+// What a tile covers of the map.
+struct Reach {
+  int64_t rows, columns;
+  int64_t pixels() const { return rows * columns; }
+};
+Reach reach_of(const Sweep<float>& s, const Place& at) {
+  return {min_of(s.v.outs - at.row, kWinogradOut), min_of(s.u.outs - at.column, kWinogradOut)};
+}
+
+template <bool Whole>
+CNNMATH_INLINE Vec<float> take(const float* p, int64_t n) {
+  return Whole ? load(p) : load_n(p, n);
+}
+template <bool Whole>
+CNNMATH_INLINE void put(float* p, Vec<float> v, int64_t n) {
+  if constexpr (Whole)
+    store(p, v);
+  else
+    store_n(p, v, n);
+}
+
+// f.operator()<Whole>(i, j) for the pixels of a tile; Whole where all of them, and vectors, are whole.
+template <class F>
+CNNMATH_INLINE void each_pixel(const Reach& reach, int64_t n, F f) {
+  if (reach.pixels() == kWinogradOut * kWinogradOut && n == L) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kWinogradOut; ++i)
+#pragma GCC unroll 4
+      for (int j = 0; j < kWinogradOut; ++j) f.template operator()<true>(i, j);
+  } else {
+    for (int64_t i = 0; i < reach.rows; ++i)
+      for (int64_t j = 0; j < reach.columns; ++j) f.template operator()<false>(i, j);
+  }
+}
+
+// Merges the moments of a tile into those of `before` pixels (Chan, as in kernels/norm).
+CNNMATH_INLINE void add_moments(const Vec<float> (&out)[4][4], const Reach& reach, int64_t before,
+                                float* mean_at, float* m2_at) {
+  Vec<float> sum = zero<float>(), m2 = zero<float>();
+  each_pixel(reach, L,
+             [&]<bool>(int64_t i, int64_t j) __attribute__((always_inline)) { sum = sum + out[i][j]; });
+  const float pixels = static_cast<float>(reach.pixels()), na = static_cast<float>(before);
+  const Vec<float> mean = sum * set1<float>(1 / pixels);
+  each_pixel(reach, L, [&]<bool>(int64_t i, int64_t j) __attribute__((always_inline)) {
+    const Vec<float> d = out[i][j] - mean;
+    m2 = fma(d, d, m2);
+  });
+  const float share = pixels / (na + pixels);
+  const Vec<float> old = load(mean_at), delta = mean - old;
+  store(mean_at, fma(delta, set1<float>(share), old));
+  store(m2_at, load(m2_at) + fma(delta * delta, set1<float>(na * share), m2));
+}
+
+// Where the outputs of a tile go, and what lies in the other arrays at these places.
+struct Target {
+  int64_t first, line, pixel;
+  int64_t at(int64_t i, int64_t j) const { return first + i * line + j * pixel; }
+};
+Target target_of(const Sweep<float>& s, const Place& at, int64_t o) {
+  return {((at.image * s.out_h + at.row) * s.out_w + at.column) * s.oc + o, s.out_w * s.oc, s.oc};
+}
+
+// The maxima of a tile, and their codes.
+CNNMATH_INLINE void put_largest(const Sweep<float>& s, const Vec<float> (&out)[4][4], const Place& at,
+                                const Reach& reach, int64_t o, int64_t n, float* y, uint8_t* codes) {
+#pragma GCC unroll 2
+  for (int64_t i = 0; i < kWinogradOut / 2; ++i) {
+#pragma GCC unroll 2
+    for (int64_t j = 0; j < kWinogradOut / 2; ++j) {
+      if (2 * i >= reach.rows || 2 * j >= reach.columns) continue;
+      Largest<float> best{out[2 * i][2 * j], zero_int<float>()};
+      best.meet(out[2 * i][2 * j + 1], 1);
+      best.meet(out[2 * i + 1][2 * j], 2);
+      best.meet(out[2 * i + 1][2 * j + 1], 3);
+      const int64_t row = (at.image * s.v.outs + at.row) / 2 + i, column = at.column / 2 + j;
+      const int64_t place = (row * (s.u.outs / 2) + column) * s.oc + o;
+      store_n(y + place, best.value, n);
+      if (!codes) continue;
+      uint8_t bytes[L];
+      store_u8<float>(n == L ? codes + place : bytes, best.place);
+      for (int64_t k = 0; n < L && k < n; ++k) codes[place + k] = bytes[k];
+    }
+  }
+}
+
+// A gradient goes on through the ReLU that gave `seen`; `sum` is the task's.
+CNNMATH_INLINE void put_gradient(const Vec<float> (&out)[4][4], const Reach& reach, const Target& to,
+                                 int64_t n, const float* seen, float* y, float* sum) {
+  Vec<float> z = zero<float>();
+  each_pixel(reach, n, [&]<bool Whole>(int64_t i, int64_t j) __attribute__((always_inline)) {
+    const int64_t at = to.at(i, j);
+    const Vec<float> v = select(le(take<Whole>(seen + at, n), zero<float>()), zero<float>(), out[i][j]);
+    put<Whole>(y + at, v, n);
+    z = z + v;
+  });
+  if (sum) store(sum, load(sum) + z);
+}
+
+// Outputs [o, o + n) of a tile, from their products. `part` holds the sums of the task, whose tiles before had `before` pixels.
 void transform_products(const Sweep<float>& s, const Plan& f, const float* products, const Place& at,
-                        int64_t o, int64_t n, const float* bias, int64_t relu, const float* x,
-                        const WeightsAt<float>& w, float* y) {
+                        int64_t o, int64_t n, const WinogradExtras& e, const float* x,
+                        const WeightsAt<float>& w, float* y, float* part, int64_t before) {
   Vec<float> m[6][6], out[4][4];
 #pragma GCC unroll 36
   for (int p = 0; p < kWinogradPoints; ++p) m[p / 6][p % 6] = load(products + p * f.product_step);
   winograd_both<6, 4>(m, out, [](const Vec<float>(&in)[6], Vec<float>(&to)[4]) { winograd_output(in, to); });
+  const Reach reach = reach_of(s, at);
   Vec<float> check = zero<float>();  // NaN where an output is not finite
   for (int i = 0; i < 4; ++i)
     for (int j = 0; j < 4; ++j) fma_to(check, out[i][j], zero<float>());
   if (any(ne(check, check))) {
-    for (int64_t i = 0; i < 4 && at.row + i < s.v.outs; ++i) {
-      for (int64_t j = 0; j < 4 && at.column + j < s.u.outs; ++j)
-        out[i][j] = sweep_numbers(s, w, x + at.image * s.h * s.w * s.c, at.row + i, at.column + j, o, n);
+    for (int64_t i = 0; i < reach.rows; ++i) {
+      for (int64_t j = 0; j < reach.columns; ++j)
+        out[i][j] =
+            sweep_numbers(s, w, x + at.image * s.h * s.w * s.c, at.row + i, at.column + j, o, n, e.norm);
     }
   }
-  const Vec<float> b = bias ? load_n(bias + o, n) : zero<float>();
-  for (int64_t i = 0; i < 4 && at.row + i < s.v.outs; ++i) {
-    float* to = y + ((at.image * s.out_h + at.row + i) * s.out_w + at.column) * s.oc + o;
-    for (int64_t j = 0; j < 4 && at.column + j < s.u.outs; ++j) {
-      Vec<float> v = out[i][j] + b;
-      if (relu) v = max(zero<float>(), v);
-      store_n(to + j * s.oc, v, n);
-    }
-  }
+  const Target to = target_of(s, at, o);
+  if (e.passed) return put_gradient(out, reach, to, n, e.passed, y, part ? part + o : nullptr);
+  const Vec<float> b = e.bias ? load_n(e.bias + o, n) : zero<float>();
+  each_pixel(reach, n, [&]<bool Whole>(int64_t i, int64_t j) __attribute__((always_inline)) {
+    out[i][j] = out[i][j] + b;
+    if (e.relu) out[i][j] = max(zero<float>(), out[i][j]);
+    if (!e.pools) put<Whole>(y + to.at(i, j), out[i][j], n);
+  });
+  if (e.pools) put_largest(s, out, at, reach, o, n, y, e.codes);
+  if (part) add_moments(out, reach, before, part + o, part + f.part_outs + o);
 }
 
 int64_t winograd_tasks(const Sweep<float>& s) {
@@ -210,16 +317,31 @@ void winograd_pack(const Sweep<float>& s, const WeightsAt<float>& w, void* packe
   pack_panel_of(s, w, panel, k, static_cast<float*>(packed) + packed_begin(s, panel));
 }
 
-void winograd_run(const Sweep<float>& s, const float* x, const WeightsAt<float>& w, const void* packed,
-                  const float* bias, int64_t relu, float* y, void* scratch, int64_t task) {
+}  // namespace
+
+WinogradParts winograd_parts(const Sweep<float>& s) {
+  const Plan f = plan(s);
+  return {f.blocks, 2 * f.part_outs + L};
+}
+
+void winograd_run(const Sweep<float>& s, const float* x, const WinogradExtras& extras,
+                  const WeightsAt<float>& w, const void* packed, float* y, void* scratch, int64_t task) {
   const Plan f = plan(s);
   const int64_t panel0 = task % f.panel_blocks * f.task_panels;
   const int64_t panel1 = min_of(panel0 + f.task_panels, s.panels.count);
   const int64_t tile0 = task / f.panel_blocks * f.block, tiles = min_of(f.block, f.tiles - tile0);
   const Room room = room_of(s, f, static_cast<char*>(scratch), nullptr);
   zero_run(room.zeros, round_up(s.ic, L));
+  const int64_t from = s.panels.begin(panel0),
+                outs = s.panels.begin(panel1 - 1) + s.panels.columns(panel1 - 1) - from;
   for (int64_t t = 0; t < tiles; ++t)
-    transform_source(s, f, x, place_of(f, tile0 + t), room.zeros, room.source + t * s.ic);
+    transform_source(s, f, x, extras.norm, place_of(f, tile0 + t), room.zeros, room.source + t * s.ic);
+  float* part = nullptr;
+  if (extras.parts) {
+    part = extras.parts + task / f.panel_blocks * winograd_parts(s).step;
+    zero_run(part + from, round_up(outs, L));
+    zero_run(part + f.part_outs + from, round_up(outs, L));
+  }
   for (int64_t panel = panel0; panel < panel1; ++panel) {
     const int nv = s.panels.vectors(panel);
     const int64_t width = int64_t{nv} * L;
@@ -242,16 +364,17 @@ void winograd_run(const Sweep<float>& s, const float* x, const WeightsAt<float>&
           width, nullptr,   0,     0};
       run_rows(room.a, room.c, tiles, deal, call);
     }
+    int64_t pixels = 0;
     for (int64_t t = 0; t < tiles; ++t) {
       const Place at = place_of(f, tile0 + t);
       for (int64_t o = 0; o < s.panels.columns(panel); o += L)
         transform_products(s, f, room.products + t * width + o, at, s.panels.begin(panel) + o,
-                           min_of(s.panels.columns(panel) - o, L), bias, relu, x, w, y);
+                           min_of(s.panels.columns(panel) - o, L), extras, x, w, y, part, pixels);
+      pixels += reach_of(s, at).pixels();
     }
+    if (part && panel == 0) part[2 * f.part_outs] = static_cast<float>(pixels);
   }
 }
-
-}  // namespace
 
 bool winograd_suits(int64_t in, int64_t out, int64_t rows, int64_t columns) {
   const int64_t tiles = ceil_div(rows, kWinogradOut) * ceil_div(columns, kWinogradOut);
@@ -269,8 +392,17 @@ bool winograd_pays(const Sweep<float>& s) {
 }
 template <>
 SweepWay<float> winograd_way() {
-  return {winograd_pack_tasks, winograd_packed_bytes, winograd_pack,
-          winograd_tasks,      winograd_scratch,      winograd_run};
+  return {winograd_pack_tasks,
+          winograd_packed_bytes,
+          winograd_pack,
+          winograd_tasks,
+          winograd_scratch,
+          [](const Sweep<float>& s, const float* x, const WeightsAt<float>& w, const void* packed,
+             const float* bias, int64_t relu, float* y, void* scratch, int64_t task) {
+            WinogradExtras extras{};
+            extras.bias = bias, extras.relu = relu;
+            winograd_run(s, x, extras, w, packed, y, scratch, task);
+          }};
 }
 
 template <>

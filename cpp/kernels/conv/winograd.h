@@ -26,4 +26,26 @@ bool winograd_pays(const Sweep<T>& s);
 template <class T>
 SweepWay<T> winograd_way();
 
+// What a sweep does besides, as it reads its source and writes its outputs; all of it may be missing. Arrays lie as the outputs do.
+struct WinogradExtras {
+  const float* norm;  // the source is max(0, normalised) (kernels/norm/affine.h)
+  const float* bias;
+  int64_t relu;
+  // With codes (as in kernels/pool/pool.h; may be null): what a max-pool of 2 x 2 windows apart makes of the outputs, in their
+  // place, [n][v.outs / 2][u.outs / 2][oc]. Both outs are even.
+  bool pools;
+  uint8_t* codes;
+  const float* passed;  // a gradient is 0 where this is not above 0: the output of a ReLU
+  // Mean and sum of squared differences of a task's outputs; of a gradient the sum. Tasks of the same tiles share a part:
+  // [2][outputs, in whole vectors], the number of pixels.
+  float* parts;
+};
+struct WinogradParts {
+  int64_t count, step;  // number of parts, numbers of each
+};
+WinogradParts winograd_parts(const Sweep<float>& s);
+// SweepWay::run with these.
+void winograd_run(const Sweep<float>& s, const float* x, const WinogradExtras& extras,
+                  const WeightsAt<float>& w, const void* packed, float* y, void* scratch, int64_t task);
+
 }  // namespace cnnmath::CNNMATH_ISA

@@ -2,6 +2,7 @@
 // columns, then to rows. Points 0, 1, -1, 1/2, -2, infinity: B^T holds the coefficients of the products over the other points, A^T the
 // powers of the points, G the powers over what the products are at their point.
 #pragma once
+#include "kernels/norm/affine.h"
 #include "simd/vec.h"
 
 namespace cnnmath::CNNMATH_ISA {
@@ -112,6 +113,27 @@ static CNNMATH_INLINE void winograd_load(const float* const (&pixel)[N][N], int6
   } else {
     for (int i = 0; i < N; ++i)
       for (int j = 0; j < N; ++j) to[i][j] = load_n(pixel[i][j] + k, n);
+  }
+}
+
+// The same of max(0, normalised pixels); those outside the map are zeros behind the normalisation.
+template <int N>
+static CNNMATH_INLINE void winograd_load_normed(const float* const (&pixel)[N][N], const float* zeros,
+                                                const float* norm, int64_t c, int64_t k, int64_t n,
+                                                Vec<float> (&to)[N][N]) {
+  const int64_t lanes = n < Vec<float>::lanes ? n : Vec<float>::lanes;
+  const Affine<float> affine = affine_at(norm, c, k, lanes);
+  const bool inside = pixel[0][0] != zeros && pixel[0][N - 1] != zeros && pixel[N - 1][0] != zeros &&
+                      pixel[N - 1][N - 1] != zeros;
+  if (inside && lanes == Vec<float>::lanes) {
+#pragma GCC unroll 6
+    for (int i = 0; i < N; ++i)
+#pragma GCC unroll 6
+      for (int j = 0; j < N; ++j) to[i][j] = affine.relu_of(load(pixel[i][j] + k));
+  } else {
+    for (int i = 0; i < N; ++i)
+      for (int j = 0; j < N; ++j)
+        to[i][j] = pixel[i][j] == zeros ? zero<float>() : affine.relu_of(load_n(pixel[i][j] + k, lanes));
   }
 }
 

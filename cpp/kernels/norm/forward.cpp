@@ -137,8 +137,9 @@ struct Training {
   const T *x, *weight, *bias;
   T *running_mean, *running_var;
   const void *momentum, *eps;
-  const T* residual;
+  const T *residual, *known_mean, *known_m2;
   T *y, *mean, *invstd;
+  T* coef;  // mean, scale, shift, each c long
   explicit Training(const Task& t)
       : x(static_cast<const T*>(t.a[0])),
         weight(static_cast<const T*>(t.a[1])),
@@ -148,20 +149,27 @@ struct Training {
         momentum(t.a[5]),
         eps(t.a[6]),
         residual(static_cast<const T*>(t.a[7])),
-        y(static_cast<T*>(t.a[8])),
-        mean(static_cast<T*>(t.a[9])),
-        invstd(static_cast<T*>(t.a[10])) {}
+        known_mean(static_cast<const T*>(t.a[8])),
+        known_m2(static_cast<const T*>(t.a[9])),
+        y(static_cast<T*>(t.a[10])),
+        mean(static_cast<T*>(t.a[11])),
+        invstd(static_cast<T*>(t.a[12])),
+        coef(static_cast<T*>(t.a[13])) {}
 };
 
 // Merges the chunks of a group of channels; gives what the caller keeps and the coefficients of the last
 // pass.
 template <class T>
-void combine(const NormShape& s, const Training<T>& a, int64_t group, const T* parts, T* coef) {
+void combine(const NormShape& s, const Training<T>& a, int64_t group, const T* parts) {
   const Chunks chunks = sum_chunks(s.rows, s.c);
   const int64_t k0 = group * kGroup, n = least(kGroup, s.c - k0);
   double mean[kGroup] = {}, m2[kGroup] = {};
   double na = 0;
-  for (int64_t b = 0; b < chunks.count; ++b) {
+  for (int64_t i = 0; a.known_mean && i < n; ++i) {
+    mean[i] = static_cast<double>(a.known_mean[k0 + i]);
+    m2[i] = static_cast<double>(a.known_m2[k0 + i]);
+  }
+  for (int64_t b = 0; !a.known_mean && b < chunks.count; ++b) {
     const double nb = static_cast<double>(least(chunks.rows, s.rows - b * chunks.rows));
     const double share = nb / (na + nb), spread = na * share;
     const T *pm = parts + b * 2 * s.c + k0, *ps = pm + s.c;
@@ -178,9 +186,9 @@ void combine(const NormShape& s, const Training<T>& a, int64_t group, const T* p
     const double invstd = 1.0 / root(m2[i] / rows + eps);
     a.mean[k] = static_cast<T>(mean[i]);
     a.invstd[k] = static_cast<T>(invstd);
-    coef[k] = a.mean[k];
-    coef[s.c + k] = a.weight ? a.invstd[k] * a.weight[k] : a.invstd[k];  // as the backward pass has it
-    coef[2 * s.c + k] = a.bias ? a.bias[k] : T{0};
+    a.coef[k] = a.mean[k];
+    a.coef[s.c + k] = a.weight ? a.invstd[k] * a.weight[k] : a.invstd[k];  // as the backward pass has it
+    a.coef[2 * s.c + k] = a.bias ? a.bias[k] : T{0};
   }
   if (s.rows == 0 || (a.running_mean == nullptr && a.running_var == nullptr)) return;
   const double momentum = norm_cell(a.momentum);
@@ -196,26 +204,25 @@ void combine(const NormShape& s, const Training<T>& a, int64_t group, const T* p
 
 }  // namespace
 
-// Workspace: coefficients (3 c), then mean and m2 of every chunk (2 c each).
+// Workspace: mean and m2 of every chunk (2 c each).
 template <class T>
 void batch_norm(const Task& t) {
   const NormShape& s = *reinterpret_cast<const NormShape*>(t.p);
   const Training<T> a(t);
-  T* coef = static_cast<T*>(t.workspace);
-  T* parts = coef + 3 * s.c;
+  T* parts = static_cast<T*>(t.workspace);
   const bool small = norm_small(s.rows, s.c);
   const Chunks chunks = sum_chunks(s.rows, s.c);
-  if ((small || t.phase == 0) && chunks.count > 0) {
+  if ((small || t.phase == 0) && chunks.count > 0 && !a.known_mean) {
     const int64_t r = t.index * chunks.rows;
     T* part = parts + t.index * 2 * s.c;
     chunk_statistics(a.x + r * s.c, least(chunks.rows, s.rows - r), s.c, part, part + s.c);
   }
   if (small) {
-    for (int64_t g = 0; g < groups(s.c); ++g) combine(s, a, g, parts, coef);
+    for (int64_t g = 0; g < groups(s.c); ++g) combine(s, a, g, parts);
   } else if (t.phase == 1) {
-    combine(s, a, t.index, parts, coef);
+    combine(s, a, t.index, parts);
   }
-  if (small || t.phase == 2) normalise(s, t.index, a.x, a.residual, a.y, coef);
+  if (a.y && (small || t.phase == 2)) normalise(s, t.index, a.x, a.residual, a.y, a.coef);
 }
 
 // args: x mean var weight? bias? eps residual? y. Scratch: coefficients (3 c).

@@ -30,14 +30,15 @@ int64_t eval_scratch(const int64_t* p) {
 }
 
 constexpr const char* kTraining =
-    "x weight? bias? running_mean? running_var? momentum? eps residual? y mean invstd";
+    "x weight? bias? running_mean? running_var? momentum? eps residual? moment_mean? m2? y? mean invstd "
+    "affine";
 constexpr const char* kEval = "x mean var weight? bias? eps residual? y";
 constexpr const char* kBackward = "dy x? weight? bias? mean invstd? var? eps? y? dx? dweight? dbias? dz?";
 
 template <class T>
 constexpr Kernel training_kernel(const char* dtype) {
   return {"batch_norm", dtype,           kTraining, CNNMATH_NORM_FIELDS, three_phases,
-          three_tasks,  workspace<T, 3>, no_bytes,  batch_norm<T>};
+          three_tasks,  workspace<T, 0>, no_bytes,  batch_norm<T>};
 }
 template <class T>
 constexpr Kernel eval_kernel(const char* dtype) {

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from .. import _core
 from ..graph.ir import LARGEST, Node, Op, Shape, Spec, Tensor, apply, as_tensor, current_graph
 from ..planner.eager import function
 from ..planner.lowering import Lowering
@@ -19,6 +22,7 @@ Pair = tuple[int, int]
 
 IMAGES = (0, 2, 3, 1)  # NHWC
 WEIGHTS = (2, 3, 1, 0)  # [kh][kw][in][out]
+FEW = 8  # outputs that go into the lanes of pixels, with a max-pool behind them at once
 
 
 class Geometry(NamedTuple):
@@ -86,11 +90,35 @@ def _flops(weight: Shape, y: Shape) -> int:
     return 2 * prod(weight[1:]) * prod(y)
 
 
-class _Conv2d(Op):
-    """y = act(x * weight + bias); act is relu where `relu` is set."""
+class _Fused(Op):
+    """A convolution that Winograd's kernels do together with what stands before and behind it."""
+
+    kernel: str
+
+    def _fields(self, node: Node) -> dict[str, int]:
+        raise NotImplementedError
+
+    def takes_more(self, node: Node) -> bool:
+        return self._takes(node, self.kernel)
+
+    def _takes(self, node: Node, name: str) -> bool:
+        if node.output.dtype != np.float32:
+            return False
+        kernel, fields = _core.find_kernel(name, "f32"), {**self._fields(node), "lasting": 0}
+        return kernel.takes([fields[field] for field in kernel.fields.split()])
+
+
+class _Conv2d(_Fused):
+    """y = act(x * weight + bias); act is relu where `relu` is set.
+
+    Inputs: x, weight, bias?, affine?; outputs: y, and where they are wanted its moments. With affine x is normalised.
+    """
 
     name = "conv2d"
+    kernel = "conv2d_winograd"
     fuses_relu = True
+    affine_input = 3
+    gives_moments = True
 
     def infer(self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Spec:
         size = geometry.output((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]))
@@ -115,21 +143,28 @@ class _Conv2d(Op):
         return x, scaled, shift
 
     def with_max_pool(self, node: Node, geometry: Any) -> Op | None:
-        few = (
-            node.output.shape[1] <= 8
-        )  # more outputs have faster ways, and a pool of their own costs them little
-        fits = few and _pools(node.attrs["geometry"], node.output.shape[2:], geometry)
-        return conv2d_max_pool_op if fits else None
+        if not _pools(node.attrs["geometry"], node.output.shape[2:], geometry):
+            return None
+        by_winograd = self._takes(node, "conv2d_winograd_max_pool")
+        return conv2d_max_pool_op if by_winograd or node.output.shape[1] <= FEW else None
+
+    def _fields(self, node: Node) -> dict[str, int]:
+        x, weight = node.inputs[:2]
+        assert x is not None and weight is not None
+        g, relu = node.attrs["geometry"], bool(node.attrs.get("relu"))
+        return _fields(x.shape, weight.shape, node.output.shape, g, relu)
 
     def lower(self, low: Lowering, node: Node) -> None:
-        x, weight, bias = node.inputs
-        assert x is not None and weight is not None
-        y, relu = node.output, bool(node.attrs.get("relu"))
-        fields = _fields(x.shape, weight.shape, y.shape, node.attrs["geometry"], relu)
-        low.call("conv2d", [x, weight, bias, y], weights=weight, **fields)
+        (x, weight, bias), affine = node.inputs[:3], node.input(3)
+        y, *moments = node.outputs
+        if affine is None and not moments:
+            low.call("conv2d", [x, weight, bias, y], weights=weight, **self._fields(node))
+        else:
+            mean, m2 = moments or (None, None)
+            low.call(self.kernel, [x, affine, weight, bias, y, mean, m2], **self._fields(node))
 
     def flops(self, node: Node) -> int:
-        weight, bias = node.inputs[1:]
+        weight, bias = node.inputs[1:3]
         assert weight is not None
         return _flops(weight.shape, node.output.shape) + (bias is not None) * node.output.size
 
@@ -144,28 +179,32 @@ def _pools(geometry: Geometry, size: Sequence[int], pool: Any) -> bool:
 class _Conv2dMaxPool(Op):
     """y[b, o, i, j] = max over k, l < 2 of conv2d(x, weight, bias)[b, o, 2i + k, 2j + l], codes 2k + l of the maxima.
 
-    Fusion makes it of conv2d (with its relu) and a max-pool behind it, whose outputs these are, to the bit.
+    Fusion makes it of conv2d (with its inputs and relu) and a max-pool behind it, whose outputs these are, to the bit.
     """
 
     name = "conv2d_max_pool"
 
     def lower(self, low: Lowering, node: Node) -> None:
-        x, weight, bias = node.inputs
+        (x, weight, bias), affine = node.inputs[:3], node.input(3)
         y, codes = node.outputs
         assert x is not None and weight is not None
         kept = codes if low.wanted(codes) else None
         fields = _fields(
             x.shape, weight.shape, self._conv(node), node.attrs["geometry"], bool(node.attrs.get("relu"))
         )
-        low.call(self.name, [x, weight, bias, y, kept], weights=weight, **fields)
+        if y.shape[1] <= FEW:
+            low.call("conv2d_max_pool", [x, weight, bias, y, kept], weights=weight, **fields)
+        else:
+            args = [x, affine, weight, bias, y, kept]
+            low.call("conv2d_winograd_max_pool", args, weights=weight, **fields)
 
     def _conv(self, node: Node) -> Shape:
-        x, weight, _ = node.inputs
+        x, weight = node.inputs[:2]
         assert x is not None and weight is not None
         return conv2d_op.infer(x, weight, None, node.attrs["geometry"]).shape
 
     def flops(self, node: Node) -> int:
-        weight, bias = node.inputs[1:]
+        weight, bias = node.inputs[1:3]
         assert weight is not None
         conv = self._conv(node)
         return _flops(weight.shape, conv) + (bias is not None) * prod(conv) + 4 * node.output.size
@@ -193,11 +232,15 @@ class _MaxPoolGradWeight(Op):
         return _flops(node.output.shape, dy.shape)
 
 
-class _Transposed(Op):
+class _Transposed(_Fused):
     """dL/dx from dy = dL/dy: every dy[n, o, i, j] goes back along the weights that it came by.
 
-    Under a name of its own it is the transposed convolution of dy.
+    Under a name of its own it is the transposed convolution of dy. Inputs: dy, weight, y?; outputs: dx, and where it is
+    wanted its sum. With y dx is 0 where not y > 0.
     """
+
+    kernel = "conv2d_winograd_grad_input"
+    relu_input = 2
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -214,23 +257,35 @@ class _Transposed(Op):
             apply(conv2d_grad_weight_op, v, dy, geometry=g, shape=weight.shape) if needs[1] else None,
         )
 
-    def lower(self, low: Lowering, node: Node) -> None:
-        dy, weight = node.inputs
+    def _fields(self, node: Node) -> dict[str, int]:
+        dy, weight = node.inputs[:2]
         assert dy is not None and weight is not None
-        dx = node.output
-        fields = _fields(dx.shape, weight.shape, dy.shape, node.attrs["geometry"])
-        low.call("conv2d_grad_input", [dy, weight, dx], weights=weight, **fields)
+        return _fields(node.output.shape, weight.shape, dy.shape, node.attrs["geometry"])
+
+    def lower(self, low: Lowering, node: Node) -> None:
+        (dy, weight), y = node.inputs[:2], node.input(2)
+        dx, *sums = node.outputs
+        total = sums[0] if sums else None
+        if y is None:
+            low.call("conv2d_grad_input", [dy, weight, dx], weights=weight, **self._fields(node))
+        else:
+            low.call(self.kernel, [dy, weight, y, dx, total], **self._fields(node))
 
     def flops(self, node: Node) -> int:
-        dy, weight = node.inputs
+        dy, weight = node.inputs[:2]
         assert dy is not None and weight is not None
         return _flops(weight.shape, dy.shape)
 
 
-class _Conv2dGradWeight(Op):
-    """dL/dweight[o, c, m, n]: the sum of dy[b, o, i, j] x[b, c, i·s + m·d, j·s + n·d] over b, i, j."""
+class _Conv2dGradWeight(_Fused):
+    """dL/dweight[o, c, m, n]: the sum of dy[b, o, i, j] x[b, c, i·s + m·d, j·s + n·d] over b, i, j.
+
+    Inputs: x, dy, affine?; with affine x is normalised.
+    """
 
     name = "conv2d_grad_weight"
+    kernel = "conv2d_winograd_grad_weight"
+    affine_input = 2
 
     def infer(self, x: Tensor, dy: Tensor, geometry: Geometry, shape: Shape) -> Spec:
         return Spec(shape, x.dtype, WEIGHTS)
@@ -245,18 +300,23 @@ class _Conv2dGradWeight(Op):
         )
 
     def with_max_pool(self, node: Node, geometry: Any) -> Op | None:
-        x, dy = node.inputs
+        x, dy = node.inputs[:2]
         assert x is not None and dy is not None
         few = x.shape[1] * node.output.shape[3] <= 16  # numbers in a row of the kernel
         fits = few and _pools(node.attrs["geometry"], dy.shape[2:], geometry)
         return conv2d_max_pool_grad_weight_op if fits else None
 
-    def lower(self, low: Lowering, node: Node) -> None:
-        x, dy = node.inputs
+    def _fields(self, node: Node) -> dict[str, int]:
+        x, dy = node.inputs[:2]
         assert x is not None and dy is not None
-        dw = node.output
-        fields = _fields(x.shape, dw.shape, dy.shape, node.attrs["geometry"])
-        low.call("conv2d_grad_weight", [x, dy, dw], **fields)
+        return _fields(x.shape, node.output.shape, dy.shape, node.attrs["geometry"])
+
+    def lower(self, low: Lowering, node: Node) -> None:
+        (x, dy), affine = node.inputs[:2], node.input(2)
+        if affine is None:
+            low.call("conv2d_grad_weight", [x, dy, node.output], **self._fields(node))
+        else:
+            low.call(self.kernel, [x, affine, dy, node.output], **self._fields(node))
 
     def flops(self, node: Node) -> int:
         dy = node.inputs[1]

@@ -24,8 +24,9 @@ def _rows(x: Tensor) -> dict[str, int]:
 class _Training(Op):
     """y = (x - mean) * invstd * weight + bias with the mean and invstd = 1 / sqrt(var + eps) of each channel.
 
-    Inputs: x, weight?, bias?, running_mean?, running_var?, residual?; outputs: y, mean, invstd. The running arrays are
-    moved towards mean and var. With a residual and relu=True y = max(... + residual, 0).
+    Inputs: x, weight?, bias?, running_mean?, running_var?, residual?; outputs: y, mean, invstd and (3, C), the mean,
+    scale and shift of y = (x - mean) * scale + shift. The running arrays are moved towards mean and var. With a
+    residual and relu=True y = max(... + residual, 0).
     """
 
     name = "batch_norm"
@@ -35,9 +36,9 @@ class _Training(Op):
     def __init__(self, effect: bool) -> None:
         self.effect = effect
 
-    def infer(self, x: Tensor, *others: Tensor | None, relu: bool = False) -> tuple[Spec, Spec, Spec]:
+    def infer(self, x: Tensor, *others: Tensor | None, relu: bool = False) -> tuple[Spec, ...]:
         channels = Spec((x.shape[1],), x.dtype)
-        return Spec(x.shape, x.dtype), channels, channels
+        return Spec(x.shape, x.dtype), channels, channels, Spec((3, x.shape[1]), x.dtype)
 
     def writes(self, node: Node) -> tuple[Tensor, ...]:
         return tuple(t for t in node.inputs[3:5] if t is not None)
@@ -46,7 +47,7 @@ class _Training(Op):
         self, node: Node, grads: Sequence[Tensor | None], needs: Sequence[bool]
     ) -> Sequence[Tensor | None]:
         x, weight = node.inputs[:2]
-        _, mean, invstd = node.outputs
+        _, mean, invstd, _ = node.outputs
         assert x is not None and grads[0] is not None
         dx, dweight, dbias = apply(
             batch_norm_grad, default_layout(grads[0]), x, weight, mean, invstd, None, None
@@ -54,8 +55,8 @@ class _Training(Op):
         return dx, dweight, dbias, None, None, None
 
     def lower(self, low: Lowering, node: Node) -> None:
-        x, weight, bias, running_mean, running_var, residual = node.inputs
-        y, mean, invstd = node.outputs
+        x, weight, bias, running_mean, running_var, residual = node.inputs[:6]
+        y, *statistics = node.outputs
         assert x is not None
         args = [
             x,
@@ -67,7 +68,12 @@ class _Training(Op):
             node.cells["eps"],
             residual,
         ]
-        low.call("batch_norm", [*args, y, mean, invstd], **_rows(x), relu=node.attrs.get("relu", False))
+        low.call(
+            "batch_norm",
+            [*args, node.input(6), node.input(7), y if low.wanted(y) else None, *statistics],
+            **_rows(x),
+            relu=node.attrs.get("relu", False),
+        )
 
     def flops(self, node: Node) -> int:
         return 7 * node.output.size

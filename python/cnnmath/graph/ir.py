@@ -82,6 +82,11 @@ class Op:
         python: the op calls back into Python, which may give something else each time.
         fuses_relu: with attribute relu=True the op gives max(y, 0) in the place of its first output y.
         residual_input: the place of an optional input that is added to the first output before that.
+        affine_input: the place of an optional input (3, C), a `batch_norm`'s mean, scale and shift: with it the first
+            input x counts as max(0, (x - mean) * scale + shift).
+        gives_moments: with two more outputs the op gives mean and sum of squared differences from it of each channel.
+        relu_input: the place of an optional input y: with it the first output, a gradient, is 0 where y <= 0; one more
+            output is the sum of this over each channel.
     """
 
     name: str = ""
@@ -90,6 +95,9 @@ class Op:
     python: bool = False
     fuses_relu: bool = False
     residual_input: int | None = None
+    affine_input: int | None = None
+    gives_moments: bool = False
+    relu_input: int | None = None
 
     def infer(self, *inputs: Any, **attrs: Any) -> Spec | tuple[Spec, ...]:
         """Specs of the outputs. Inputs are Tensors (or None); raises ValueError or TypeError with the reason."""
@@ -116,6 +124,10 @@ class Op:
     def with_batch_norm(self, node: Node, norm: Node) -> tuple[Tensor | None, ...] | None:
         """The inputs with which `node` gives what `norm`, a batch_norm_eval behind it, would; None where none do."""
         return None
+
+    def takes_more(self, node: Node) -> bool:
+        """Whether `node` takes the optional inputs and outputs named above: kernels may do so for some shapes only."""
+        return True
 
     def with_relu_mask(self, node: Node, y: Tensor) -> tuple[Tensor | None, ...] | None:
         """The inputs with which `node`, a gradient, does for relu=True as if its first one were 0 where not y > 0.
@@ -273,6 +285,15 @@ class Node:
     def output(self) -> Tensor:
         return self.outputs[0]
 
+    def input(self, place: int) -> Tensor | None:
+        """The input there, None where there are fewer."""
+        return self.inputs[place] if place < len(self.inputs) else None
+
+    def set_input(self, place: int, t: Tensor | None) -> None:
+        inputs = [*self.inputs, *(place + 1 - len(self.inputs)) * [None]]
+        inputs[place] = t
+        self.inputs = tuple(inputs)
+
     def __repr__(self) -> str:
         outs = ", ".join(map(repr, self.outputs))
         args = [("-" if t is None else t.name) for t in self.inputs]
@@ -347,6 +368,12 @@ class Graph:
                 )
         self.nodes.append(node)
         return node
+
+    def extend(self, node: Node, spec: Spec) -> Tensor:
+        """One more output of a node."""
+        t = Tensor(self, spec, node, len(node.outputs), self._name(node.op.name))
+        node.outputs = (*node.outputs, t)
+        return t
 
     def __repr__(self) -> str:
         lines = ["graph(" + ", ".join(map(repr, self.inputs)) + ")"]

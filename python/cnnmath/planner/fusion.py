@@ -1,13 +1,13 @@
 """Fusion: a ReLU, a sum with a shortcut, or a max-pool is done by the op before it while its result is in registers.
 
-Ops say what they can take over (`Op.fuses_relu`, `Op.residual_input`, `Op.with_relu_mask`, `Op.with_max_pool`); these
-passes find where. Each rewrite keeps the arithmetic as it was, to the bit; but for sums over the gradient that comes
-through a max-pool, of which three in four numbers are zeros that need not be added.
+Ops say what they can take over (the attributes and `with_...` methods of `Op`); these passes find where. Each rewrite
+keeps the arithmetic as it was, to the bit, but for sums over channels: in the gradient that comes through a max-pool
+three in four numbers are zeros that need not be added, and what an op sums as it writes comes in its own order.
 """
 
 from __future__ import annotations
 
-from ..graph.ir import Graph, Node, Tensor, tracing
+from ..graph.ir import Graph, Node, Spec, Tensor, tracing
 from .lowering import lasting
 
 
@@ -199,6 +199,74 @@ def sum_before_spreading(graph: Graph) -> None:
             node.inputs = (dp,)
 
 
+def normalise_as_read(graph: Graph) -> None:
+    """relu(batch_norm(x)) that only convolutions read, who normalise x as they read it: it is not written."""
+    readers = _consumers(graph)
+    for node in graph.nodes:
+        if node.op.name != "batch_norm" or not node.attrs.get("relu") or node.inputs[5] is not None:
+            continue
+        y, affine = node.output, node.outputs[3]
+        takers = readers.get(y, [])
+        if takers and all(_takes_affine(taker, y) for taker in takers):
+            for taker in takers:
+                assert taker.op.affine_input is not None
+                taker.set_input(0, node.inputs[0])
+                taker.set_input(taker.op.affine_input, affine)
+
+
+def _takes_affine(node: Node | None, y: Tensor) -> bool:
+    if node is None or node.op.affine_input is None or node.inputs.index(y) != 0 or node.inputs.count(y) != 1:
+        return False
+    return node.input(node.op.affine_input) is None and node.op.takes_more(node)
+
+
+def moments_as_written(graph: Graph) -> None:
+    """The statistics of batch_norm(f(x)), by f."""
+    for node in graph.nodes:
+        x = node.inputs[0] if node.op.name == "batch_norm" else None
+        producer = None if x is None else x.node
+        if (
+            x is not None
+            and producer is not None
+            and producer.op.gives_moments
+            and producer.outputs == (x,)
+            and producer.op.takes_more(producer)
+        ):
+            for place in (6, 7):
+                node.set_input(place, graph.extend(producer, Spec((x.shape[1],), x.dtype)))
+
+
+def mask_as_written(graph: Graph) -> None:
+    """The gradient of a ReLU that comes out of f, by f; and its sums over channels, which a bias wants."""
+    readers = _consumers(graph)
+    for node in list(graph.nodes):
+        if node.op.name != "relu_grad":
+            continue
+        dy, y = node.inputs
+        dz = node.output
+        producer = None if dy is None else dy.node
+        if (
+            dy is None
+            or y is None
+            or producer is None
+            or producer.op.relu_input is None
+            or producer.outputs != (dy,)
+            or not y.has_order(dy.order)
+            or not _only_reader(dy, node, readers)
+            or not producer.op.takes_more(producer)
+        ):
+            continue
+        graph.nodes.remove(node)
+        producer.set_input(producer.op.relu_input, y)
+        producer.outputs = (dz,)
+        total = next((n for n in readers.get(dz, ()) if n is not None and n.op.name == "column_sums"), None)
+        if total is not None:
+            graph.nodes.remove(total)
+            producer.outputs = (dz, total.output)
+        for i, t in enumerate(producer.outputs):
+            t.node, t.index = producer, i
+
+
 def fuse_max_pool(graph: Graph) -> None:
     """The maxima of f(x) over windows, in one op; and the gradient of f that comes through them."""
     readers = _consumers(graph)
@@ -210,6 +278,7 @@ def fuse_max_pool(graph: Graph) -> None:
                 x is None
                 or producer is None
                 or x is not producer.output
+                or len(producer.outputs) > 1
                 or not _only_reader(x, node, readers)
             ):
                 continue
@@ -240,4 +309,7 @@ def fuse(graph: Graph) -> None:
     mask_before_spreading(graph)
     sum_before_spreading(graph)
     fuse_relu_mask(graph)
+    mask_as_written(graph)
+    normalise_as_read(graph)
+    moments_as_written(graph)
     fuse_max_pool(graph)
