@@ -65,7 +65,9 @@ MatmulPlan<T> plan(const MatmulShape& s) {
       (s.ta ? s.m : s.k) * static_cast<int64_t>(sizeof(T)) % 1024 != 0;  // rows on different cache sets
   f.a = s.ta ? (s.m * s.k > (s.n >= 128 ? 32 << 10 : 1 << 20) ? Rows::copied : Rows::columns)
              : (near || s.n < 64 || s.m * s.k < (128 << 10) ? Rows::in_place : Rows::copied);
-  f.piece = s.k > kPiece + kPiece / 2 ? ceil_div(s.k, ceil_div(s.k, kPiece)) : max_of(s.k, 1);
+  const int64_t fewest = ceil_div(s.k, kPiece);
+  f.piece =
+      s.k > kPiece + kPiece / 2 ? ceil_div(s.k, fewest > 4 ? round_up(fewest, 4) : fewest) : max_of(s.k, 1);
   // Blocks of C.
   const int64_t panel_flops = 2 * f.panels.width() * max_of(s.k, 1);
   f.rows = min_of(kRows, max_of(s.m, 1));
@@ -218,6 +220,28 @@ struct Operands {
   T* panel;  // and a piece of a panel of B
 };
 
+// The panels of B that a task packs next: fetched bit by bit while it multiplies, for rows that lie far apart come slowly.
+template <class T>
+class Ahead {
+ public:
+  Ahead(const T* from, int64_t rows, int64_t step, int64_t length, int64_t times)
+      : from_(from),
+        step_(step),
+        lines_(ceil_div(length * static_cast<int64_t>(sizeof(T)), 64)),
+        left_(rows * lines_),
+        each_(ceil_div(left_, max_of(times, 1))) {}
+  void fetch() {
+    for (int64_t i = 0; i < each_ && left_ > 0; ++i, --left_) {
+      __builtin_prefetch(from_ + line_ * (64 / static_cast<int64_t>(sizeof(T))), 0, 2);
+      if (++line_ == lines_) line_ = 0, from_ += step_;
+    }
+  }
+
+ private:
+  const T* from_;
+  int64_t step_, lines_, left_, each_, line_ = 0;
+};
+
 // One block of C over l in [from, to).
 template <class T>
 void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& o, int64_t i0, int64_t i1,
@@ -247,6 +271,12 @@ void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& 
         }
       }
       const bool last = end >= to;
+      const int64_t next_j = min_of(j1 + f.together, panel1);
+      const bool more = f.packs && !f.packs_ahead && !s.tb && next_j > j1;
+      const int64_t tiles = ceil_div(i1 - i0, 8) * (j1 - j0);
+      Ahead<T> ahead(
+          o.b + l * s.n + f.panels.begin(j1), more ? end - l : 0, s.n,
+          more ? f.panels.begin(next_j - 1) + f.panels.columns(next_j - 1) - f.panels.begin(j1) : 0, tiles);
       const Deal<T> deal(columns ? column_tiles<T>(nv) : row_tiles<T>(nv), nv, columns);
       for (int64_t i = i0; i < i1;) {
         const Tile<T>& tile = deal.next(i1 - i);
@@ -260,6 +290,7 @@ void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& 
           c[r] = o.c + row * s.n;
         }
         for (int64_t j = j0; j < j1; ++j) {
+          ahead.fetch();
           tile.run(a, c,
                    {1, &zero_offset, &zero_offset, end - l, b[j - j0], ldb, s.m, f.panels.begin(j),
                     f.panels.columns(j), last && o.bias ? o.bias + f.panels.begin(j) : nullptr,
