@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import cnnmath
 import cnnmath.functional as F
 from cnnmath import reference
+from cnnmath.functional._conv_ops import WEIGHTS, Geometry, conv2d_grad_input_op, conv2d_grad_weight_op
 from cnnmath.functional._moves import in_order
-from cnnmath.functional.conv import WEIGHTS, Geometry, conv2d_grad_input_op, conv2d_grad_weight_op
 from cnnmath.graph.ir import apply
 from cnnmath.planner.eager import function
 

@@ -60,7 +60,7 @@ ConvPart max_pool_grad_weight(const ConvShape&) {
 ConvPart fused_forward(const ConvShape&) { return winograd_forward_part(); }
 ConvPart fused_max_pool(const ConvShape&) { return winograd_max_pool_part(); }
 ConvPart fused_grad_input(const ConvShape&) { return winograd_grad_input_part(); }
-ConvPart fused_grad_weight(const ConvShape&) { return winograd_normed_grad_weight_part(); }
+ConvPart fused_grad_weight(const ConvShape&) { return winograd_fused_grad_weight_part(); }
 bool takes_forward(const int64_t* p) { return winograd_forward_takes(conv_shape(p)); }
 bool takes_max_pool(const int64_t* p) { return winograd_max_pool_takes(conv_shape(p)); }
 bool takes_grad_input(const int64_t* p) { return winograd_grad_input_takes(conv_shape(p)); }
@@ -82,9 +82,9 @@ constexpr Kernel kernels[] = {
                                   takes_forward),
     Choice<fused_max_pool>::kernel("conv2d_winograd_max_pool", "f32", "x norm? w bias? y code?", true,
                                    takes_max_pool),
-    Choice<fused_grad_input>::kernel("conv2d_winograd_grad_input", "f32", "dy w y dx sum?", false,
+    Choice<fused_grad_input>::kernel("conv2d_winograd_grad_input", "f32", "dy code? w y? dx sum?", false,
                                      takes_grad_input),
-    Choice<fused_grad_weight>::kernel("conv2d_winograd_grad_weight", "f32", "x norm dy dw", false,
+    Choice<fused_grad_weight>::kernel("conv2d_winograd_grad_weight", "f32", "x norm? dy code? dw", false,
                                       takes_grad_weight)};
 
 }  // namespace

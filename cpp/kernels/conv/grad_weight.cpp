@@ -10,7 +10,6 @@
 // one tile.
 #include "kernels/conv/parts.h"
 #include "kernels/conv/weight_rows.h"
-#include "kernels/norm/affine.h"
 #include "kernels/tile/pack.h"
 #include "kernels/tile/tile.h"
 #include "simd/whole.h"
@@ -287,8 +286,10 @@ void weight_run(const Task& t) {
 }  // namespace
 
 Vec<float> grad_weight_numbers(const ConvShape& s, const float* x, const float* dy, int64_t i, int64_t j,
-                               int64_t c, int64_t o, int64_t outs, const float* norm) {
+                               int64_t c, int64_t o, int64_t outs, const Reading& reading_x,
+                               const Reading& reading_dy) {
   const bool padded = merges_taps(s);
+  const ReadMap map_x{x, s.h, s.w, s.c, reading_x}, map_dy{dy, s.oh, s.ow, s.oc, reading_dy};
   Vec<float> sums = zero<float>();
   for (int64_t n = 0; n < s.n; ++n) {
     for (int64_t p = 0; p < s.oh; ++p) {
@@ -297,12 +298,9 @@ Vec<float> grad_weight_numbers(const ConvShape& s, const float* x, const float* 
         const int64_t column = q * s.sw - s.pl + j * s.dw;
         const bool inside = row >= 0 && row < s.h && column >= 0 && column < s.w;
         if (!inside && !padded) continue;
-        Vec<float> value = zero<float>();
-        if (inside) value = broadcast(x + ((n * s.h + row) * s.w + column) * s.c + c);
-        if (inside && norm)
-          value = Affine<float>{broadcast(norm + c), broadcast(norm + s.c + c), broadcast(norm + 2 * s.c + c)}
-                      .relu_of(value);
-        fma_to(sums, value, load_n(dy + ((n * s.oh + p) * s.ow + q) * s.oc + o, outs));
+        float g[Vec<float>::lanes] = {};
+        for (int64_t l = 0; l < outs; ++l) g[l] = map_dy.at(n, p, q, o + l);
+        fma_to(sums, set1(map_x.at(n, row, column, c)), load(g));
       }
     }
   }

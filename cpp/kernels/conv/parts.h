@@ -2,6 +2,7 @@
 #pragma once
 #include "core/kernel.h"
 #include "kernels/conv/conv.h"
+#include "kernels/conv/reading.h"
 #include "simd/vec.h"
 
 namespace cnnmath::CNNMATH_ISA {
@@ -31,9 +32,9 @@ struct ConvPart {
 };
 
 // Numbers (i, j, c, [o, o + outs)) of dw without groups, at most a vector, term by term: for what faster ways cannot do.
-// With `norm` x is normalised first (kernels/norm/affine.h).
 Vec<float> grad_weight_numbers(const ConvShape& s, const float* x, const float* dy, int64_t i, int64_t j,
-                               int64_t c, int64_t o, int64_t outs, const float* norm = nullptr);
+                               int64_t c, int64_t o, int64_t outs, const Reading& reading_x = {},
+                               const Reading& reading_dy = {});
 
 // The gradient of the input window by window (scatter.cpp), and whether it pays.
 template <class T>
@@ -53,8 +54,8 @@ template <class T>
 bool winograd_grad_weight_pays(const ConvShape& s);
 template <class T>
 ConvPart winograd_grad_weight_part();
-// The same, of an x that is normalised as it is read.
-ConvPart winograd_normed_grad_weight_part();
+// The same, of what is made of x and dy as they are read.
+ConvPart winograd_fused_grad_weight_part();
 template <class T>
 bool split_grad_weight_pays(const ConvShape& s);
 template <class T>

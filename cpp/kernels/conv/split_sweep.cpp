@@ -173,7 +173,7 @@ void mend(const Sweep<float>& s, const Plan& f, const WeightsAt<float>& w, const
   const bool all = wild && marked(s, f, room.map, row, pixel.q);
   if (!all && !wild_o) return;
   float exact[kSplitLanes];
-  store(exact, sweep_numbers(s, w, x + pixel.image * s.h * s.w * s.c, pixel.t, pixel.q, o, n));
+  store(exact, sweep_numbers(s, w, x, pixel.image, pixel.t, pixel.q, o, n));
   for (int64_t l = 0; l < n; ++l)
     if (all || (wild_o >> l & 1)) sums[l] = exact[l];
 }

@@ -1,6 +1,5 @@
 #include "kernels/conv/sweep.h"
 
-#include "kernels/norm/affine.h"
 #include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
@@ -312,28 +311,21 @@ SweepWay<T> direct_way() {
           direct_tasks<T>,      pixels_scratch<T>,      direct_run<T>};
 }
 
-Vec<float> sweep_numbers(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t,
-                         int64_t q, int64_t o, int64_t n, const float* norm) {
+Vec<float> sweep_numbers(const Sweep<float>& s, const WeightsAt<float>& w, const float* x, int64_t image,
+                         int64_t t, int64_t q, int64_t o, int64_t n, const Reading& reading) {
+  const ReadMap map{x, s.h, s.w, s.c, reading};
   Vec<float> sums = zero<float>();
   for (int64_t a = 0; a < s.v.taps; ++a) {
     for (int64_t b = 0; b < s.u.taps; ++b) {
       const int64_t row = t * s.v.source_step + s.v.offset + a * s.v.offset_step;
       const int64_t column = q * s.u.source_step + s.u.offset + b * s.u.offset_step;
-      const bool inside = row >= 0 && row < s.h && column >= 0 && column < s.w;
-      const float* x = image + (row * s.w + column) * s.c;
       const float* weight = w.tap(s, a, b) + o * w.o_step;
       for (int64_t k = 0; k < s.ic; ++k, weight += w.k_step) {
         float apart[Vec<float>::lanes] = {};
         if (w.o_step != 1)
           for (int64_t l = 0; l < n; ++l) apart[l] = weight[l * w.o_step];
         const Vec<float> weights = w.o_step == 1 ? load_n(weight, n) : load(apart);
-        Vec<float> number = zero<float>();
-        if (inside) number = broadcast(x + k);
-        if (inside && norm)
-          number =
-              Affine<float>{broadcast(norm + k), broadcast(norm + s.c + k), broadcast(norm + 2 * s.c + k)}
-                  .relu_of(number);
-        fma_to(sums, number, weights);
+        fma_to(sums, set1(map.at(image, row, column, k)), weights);
       }
     }
   }

@@ -8,6 +8,7 @@
 //   weights           tap_begin + i * tap_step                       index in w
 #pragma once
 #include "kernels/conv/conv.h"
+#include "kernels/conv/reading.h"
 #include "kernels/tile/pack.h"
 #include "kernels/tile/tile.h"
 
@@ -85,10 +86,10 @@ WeightsAt<T> grad_weights(const ConvShape& s, const Sweep<T>& g, const T* w) {
   return {w, s.kw, g.oc * s.oc, 1, s.oc, g.ic};
 }
 
-// Outputs [o, o + n), at most a vector, of position (t, q) of one image, term by term: for what faster ways cannot do. Image and
-// weights begin at the channels of their group. With `norm` the image is normalised first (kernels/norm/affine.h).
-Vec<float> sweep_numbers(const Sweep<float>& s, const WeightsAt<float>& w, const float* image, int64_t t,
-                         int64_t q, int64_t o, int64_t n, const float* norm = nullptr);
+// Outputs [o, o + n), at most a vector, of position (t, q) of one image, term by term: for what faster ways cannot do. x and weights
+// begin at the channels of their group.
+Vec<float> sweep_numbers(const Sweep<float>& s, const WeightsAt<float>& w, const float* x, int64_t image,
+                         int64_t t, int64_t q, int64_t o, int64_t n, const Reading& reading = {});
 
 // One way to do a sweep. Weights are packed first, by tasks of their own, for all tasks of the sweep.
 template <class T>

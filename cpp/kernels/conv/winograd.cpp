@@ -138,17 +138,11 @@ Place place_of(const Plan& f, int64_t tile) {
           in_image % f.columns * kWinogradOut};
 }
 
-void transform_source(const Sweep<float>& s, const Plan& f, const float* x, const float* norm,
-                      const Place& at, const float* zeros, float* to) {
-  const float* pixel[6][6];
-  winograd_pixels({x + at.image * s.h * s.w * s.c, s.h, s.w, s.c}, at.row + s.v.offset,
-                  at.column + s.u.offset, zeros, pixel);
+template <class Load>
+CNNMATH_INLINE void transform_channels(const Sweep<float>& s, const Plan& f, Load load_pixels, float* to) {
   for (int64_t k = 0; k < s.ic; k += L) {
     Vec<float> d[6][6], v[6][6];
-    if (norm)
-      winograd_load_normed(pixel, zeros, norm, s.c, k, s.ic - k, d);
-    else
-      winograd_load(pixel, k, s.ic - k, d);
+    load_pixels(k, s.ic - k, d);
     winograd_both<6, 6>(d, v, [](const Vec<float>(&in)[6], Vec<float>(&out)[6]) { winograd_input(in, out); });
     if (s.ic - k >= L) {
 #pragma GCC unroll 36
@@ -158,6 +152,35 @@ void transform_source(const Sweep<float>& s, const Plan& f, const float* x, cons
         store_n(to + p * f.source_step + k, v[p / 6][p % 6], s.ic - k);
     }
   }
+}
+
+template <bool Odd>
+void transform_windows(const Sweep<float>& s, const Plan& f, const float* x, const uint8_t* codes,
+                       const Place& at, int64_t row, int64_t column, float* to) {
+  const int64_t image = at.image * (s.h / 2) * (s.w / 2) * s.c;
+  const WinogradWindows<6, Odd> windows(x + image, codes + image, s.h, s.w, s.c, row, column);
+  const auto load_windows = [&](int64_t k, int64_t n, Vec<float>(&d)[6][6])
+                                __attribute__((always_inline)) { windows.load(k, n, d); };
+  transform_channels(s, f, load_windows, to);
+}
+
+void transform_source(const Sweep<float>& s, const Plan& f, const float* x, const Reading& reading,
+                      const Place& at, const float* zeros, float* to) {
+  const int64_t row = at.row + s.v.offset, column = at.column + s.u.offset;
+  if (reading.codes)
+    return (row % 2 ? transform_windows<true> : transform_windows<false>)(s, f, x, reading.codes, at, row,
+                                                                          column, to);
+  const float* pixel[6][6];
+  winograd_pixels({x + at.image * s.h * s.w * s.c, s.h, s.w, s.c}, row, column, zeros, pixel);
+  const auto load_plain = [&](int64_t k, int64_t n, Vec<float>(&d)[6][6])
+                              __attribute__((always_inline)) { winograd_load(pixel, k, n, d); };
+  const auto load_normed = [&](int64_t k, int64_t n, Vec<float>(&d)[6][6]) __attribute__((always_inline)) {
+    winograd_load_normed(pixel, zeros, reading.norm, s.c, k, n, d);
+  };
+  if (reading.norm)
+    transform_channels(s, f, load_normed, to);
+  else
+    transform_channels(s, f, load_plain, to);
 }
 
 // What a tile covers of the map.
@@ -273,8 +296,7 @@ void transform_products(const Sweep<float>& s, const Plan& f, const float* produ
   if (any(ne(check, check))) {
     for (int64_t i = 0; i < reach.rows; ++i) {
       for (int64_t j = 0; j < reach.columns; ++j)
-        out[i][j] =
-            sweep_numbers(s, w, x + at.image * s.h * s.w * s.c, at.row + i, at.column + j, o, n, e.norm);
+        out[i][j] = sweep_numbers(s, w, x, at.image, at.row + i, at.column + j, o, n, e.source);
     }
   }
   const Target to = target_of(s, at, o);
@@ -335,7 +357,7 @@ void winograd_run(const Sweep<float>& s, const float* x, const WinogradExtras& e
   const int64_t from = s.panels.begin(panel0),
                 outs = s.panels.begin(panel1 - 1) + s.panels.columns(panel1 - 1) - from;
   for (int64_t t = 0; t < tiles; ++t)
-    transform_source(s, f, x, extras.norm, place_of(f, tile0 + t), room.zeros, room.source + t * s.ic);
+    transform_source(s, f, x, extras.source, place_of(f, tile0 + t), room.zeros, room.source + t * s.ic);
   float* part = nullptr;
   if (extras.parts) {
     part = extras.parts + task / f.panel_blocks * winograd_parts(s).step;

@@ -28,7 +28,7 @@ SweepWay<T> winograd_way();
 
 // What a sweep does besides, as it reads its source and writes its outputs; all of it may be missing. Arrays lie as the outputs do.
 struct WinogradExtras {
-  const float* norm;  // the source is max(0, normalised) (kernels/norm/affine.h)
+  Reading source;
   const float* bias;
   int64_t relu;
   // With codes (as in kernels/pool/pool.h; may be null): what a max-pool of 2 x 2 windows apart makes of the outputs, in their

@@ -89,7 +89,7 @@ void forward_run(const Task& t) {
   float *mean = out(t, 5), *m2 = out(t, 6);
   if (t.phase == 1) {
     WinogradExtras extras{};
-    extras.norm = in(t, 1);
+    extras.source.norm = in(t, 1);
     extras.bias = in(t, 3);
     extras.relu = shape.relu;
     extras.parts = mean ? parts : nullptr;
@@ -110,7 +110,7 @@ void pool_run(const Task& t) {
   const WeightsAt<float> w = forward_weights(shape, s, in(t, 2));
   if (t.phase == 0) return winograd_way<float>().pack(s, w, t.workspace, t.index);
   WinogradExtras extras{};
-  extras.norm = in(t, 1);
+  extras.source.norm = in(t, 1);
   extras.bias = in(t, 3);
   extras.relu = shape.relu;
   extras.pools = true;
@@ -118,18 +118,19 @@ void pool_run(const Task& t) {
   winograd_run(s, in(t, 0), extras, w, t.workspace, out(t, 4), t.scratch, t.index);
 }
 
-// args: dy w y dx sum?
+// args: dy code? w y? dx sum?
 void backward_run(const Task& t) {
   const Sweep<float> s = backward(t.p);
-  const WeightsAt<float> w = grad_weights(conv_shape(t.p), s, in(t, 1));
+  const WeightsAt<float> w = grad_weights(conv_shape(t.p), s, in(t, 2));
   if (t.phase == 0) return winograd_way<float>().pack(s, w, t.workspace, t.index);
   float* parts = reinterpret_cast<float*>(static_cast<char*>(t.workspace) + packed_bytes(s));
-  float* sum = out(t, 4);
+  float* sum = out(t, 5);
   if (t.phase == 1) {
     WinogradExtras extras{};
-    extras.passed = in(t, 2);
+    extras.source.codes = static_cast<const uint8_t*>(t.a[1]);
+    extras.passed = in(t, 3);
     extras.parts = sum ? parts : nullptr;
-    winograd_run(s, in(t, 0), extras, w, t.workspace, out(t, 3), t.scratch, t.index);
+    winograd_run(s, in(t, 0), extras, w, t.workspace, out(t, 4), t.scratch, t.index);
   } else if (sum) {
     add_sums(winograd_parts(s), parts, columns_of(s, t.index), sum);
   }

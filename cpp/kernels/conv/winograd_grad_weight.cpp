@@ -74,6 +74,14 @@ Plan plan(const ConvShape& s) {
   return f;
 }
 
+// What is read, and how.
+struct Arrays {
+  const float* x;
+  Reading reading_x;
+  const float* dy;
+  Reading reading_dy;
+};
+
 struct Room {
   float* x;   // [point][tile][channel]
   float* dy;  // [point][tile][output]
@@ -130,33 +138,43 @@ CNNMATH_INLINE void transform_tile(Load load_pixels, int64_t k0, int64_t n, int6
 }
 
 // A tile of x, or of dy: channels (outputs) from k0 on, rows of the 6 x 6 from row0 on.
-void transform_pixels(const ConvShape& s, const Plan& f, const float* x, const float* norm, int64_t tile,
-                      int64_t k0, int64_t n, int64_t row0, const float* zeros, float* to) {
+void transform_pixels(const ConvShape& s, const Plan& f, const Arrays& in, int64_t tile, int64_t k0,
+                      int64_t n, int64_t row0, const float* zeros, float* to) {
   const int64_t image = tile / (f.rows * f.columns), in_image = tile % (f.rows * f.columns);
   const int64_t row = in_image / f.columns * kWinogradOut, column = in_image % f.columns * kWinogradOut;
   const float* pixel[6][6];
-  winograd_pixels({x + image * s.h * s.w * s.c, s.h, s.w, s.c}, row - s.pt, column - s.pl, zeros, pixel);
-  const auto transform = [](const Vec<float>(&in)[6], Vec<float>(&out)[6]) { winograd_input(in, out); };
-  const auto load_x = [&](int64_t k, int64_t left, Vec<float>(&in)[6][6])
-                          __attribute__((always_inline)) { winograd_load(pixel, k, left, in); };
-  const auto load_normed =
-      [&](int64_t k, int64_t left, Vec<float>(&in)[6][6])
-          __attribute__((always_inline)) { winograd_load_normed(pixel, zeros, norm, s.c, k, left, in); };
-  if (norm)
+  winograd_pixels({in.x + image * s.h * s.w * s.c, s.h, s.w, s.c}, row - s.pt, column - s.pl, zeros, pixel);
+  const auto transform = [](const Vec<float>(&d)[6], Vec<float>(&out)[6]) { winograd_input(d, out); };
+  const auto load_x = [&](int64_t k, int64_t left, Vec<float>(&d)[6][6])
+                          __attribute__((always_inline)) { winograd_load(pixel, k, left, d); };
+  const auto load_normed = [&](int64_t k, int64_t left, Vec<float>(&d)[6][6]) __attribute__((always_inline)) {
+    winograd_load_normed(pixel, zeros, in.reading_x.norm, s.c, k, left, d);
+  };
+  if (in.reading_x.norm)
     transform_tile<6>(load_normed, k0, n, row0, f.unit_rows, f.near, to, f.x_step, transform);
   else
     transform_tile<6>(load_x, k0, n, row0, f.unit_rows, f.near, to, f.x_step, transform);
 }
-void transform_gradient(const ConvShape& s, const Plan& f, const float* dy, int64_t tile, int64_t o0,
+void transform_gradient(const ConvShape& s, const Plan& f, const Arrays& in, int64_t tile, int64_t o0,
                         int64_t outs, int64_t row0, const float* zeros, float* to) {
   const int64_t image = tile / (f.rows * f.columns), in_image = tile % (f.rows * f.columns);
   const int64_t row = in_image / f.columns * kWinogradOut, column = in_image % f.columns * kWinogradOut;
+  const auto transform = [](const Vec<float>(&d)[4], Vec<float>(&out)[6]) { winograd_output_back(d, out); };
+  const int64_t count = min_of(s.oc - o0, outs);
+  if (in.reading_dy.codes) {
+    const int64_t first = image * (s.oh / 2) * (s.ow / 2) * s.oc;
+    const WinogradWindows<4, false> windows(in.dy + first, in.reading_dy.codes + first, s.oh, s.ow, s.oc, row,
+                                            column);
+    const auto load_windows = [&](int64_t k, int64_t n, Vec<float>(&d)[4][4])
+                                  __attribute__((always_inline)) { windows.load(k, n, d); };
+    transform_tile<4>(load_windows, o0, count, row0, f.unit_rows, true, to, f.dy_step, transform);
+    return;
+  }
   const float* gradient[4][4];
-  winograd_pixels({dy + image * s.oh * s.ow * s.oc, s.oh, s.ow, s.oc}, row, column, zeros, gradient);
-  const auto load_gradient = [&](int64_t k, int64_t n, Vec<float>(&in)[4][4])
-                                 __attribute__((always_inline)) { winograd_load(gradient, k, n, in); };
-  transform_tile<4>(load_gradient, o0, min_of(s.oc - o0, outs), row0, f.unit_rows, true, to, f.dy_step,
-                    [](const Vec<float>(&in)[4], Vec<float>(&out)[6]) { winograd_output_back(in, out); });
+  winograd_pixels({in.dy + image * s.oh * s.ow * s.oc, s.oh, s.ow, s.oc}, row, column, zeros, gradient);
+  const auto load_gradient = [&](int64_t k, int64_t n, Vec<float>(&d)[4][4])
+                                 __attribute__((always_inline)) { winograd_load(gradient, k, n, d); };
+  transform_tile<4>(load_gradient, o0, count, row0, f.unit_rows, true, to, f.dy_step, transform);
 }
 
 // Of one point: sums[k][o] (+)= sum over the tiles of x[tile][k] dy[tile][o] for k < ins and o < outs.
@@ -194,8 +212,8 @@ class Products {
   int64_t x_row_, dy_row_, sums_row_;
 };
 
-void sum_unit(const ConvShape& s, const Plan& f, const float* x, const float* norm, const float* dy,
-              float* sums, char* scratch, int64_t chunk, int64_t unit) {
+void sum_unit(const ConvShape& s, const Plan& f, const Arrays& in, float* sums, char* scratch, int64_t chunk,
+              int64_t unit) {
   const Room room = room_of(s, f, scratch, nullptr);
   zero_run(room.zeros, round_up(max_of(s.c, s.oc), L));
   const int64_t o0 = unit % f.out_units * f.unit_outs, outs = min_of(f.unit_outs, f.outs - o0);
@@ -206,8 +224,8 @@ void sum_unit(const ConvShape& s, const Plan& f, const float* x, const float* no
   for (int64_t begin = from; begin < to; begin += f.block) {
     const int64_t tiles = min_of(f.block, to - begin);
     for (int64_t t = 0; t < tiles; ++t) {
-      transform_pixels(s, f, x, norm, begin + t, 0, s.c, row0, room.zeros, room.x + t * s.c);
-      transform_gradient(s, f, dy, begin + t, o0, outs, row0, room.zeros, room.dy + t * f.unit_outs);
+      transform_pixels(s, f, in, begin + t, 0, s.c, row0, room.zeros, room.x + t * s.c);
+      transform_gradient(s, f, in, begin + t, o0, outs, row0, room.zeros, room.dy + t * f.unit_outs);
     }
     for (int64_t p = 0; p < f.unit_rows * 6; ++p)
       products.add(room.x + p * f.x_step, s.c, room.dy + p * f.dy_step, tiles, begin > from,
@@ -216,8 +234,8 @@ void sum_unit(const ConvShape& s, const Plan& f, const float* x, const float* no
 }
 
 // Channel k of dw, outputs [o0, o1), from its sums, those of output o0 first; `step` numbers from point to point.
-void transform_back(const ConvShape& s, const Plan& f, const float* x, const float* norm, const float* dy,
-                    const float* sums, int64_t step, float* dw, int64_t k, int64_t o0, int64_t o1) {
+void transform_back(const ConvShape& s, const Plan& f, const Arrays& in, const float* sums, int64_t step,
+                    float* dw, int64_t k, int64_t o0, int64_t o1) {
   for (int64_t o = o0; o < o1; o += L) {
     const int64_t n = min_of(o1 - o, L);
     Vec<float> u[6][6], g[3][3], check = zero<float>();
@@ -235,21 +253,23 @@ void transform_back(const ConvShape& s, const Plan& f, const float* x, const flo
     for (int64_t i = 0; i < 3; ++i) {
       for (int64_t j = 0; j < 3; ++j) {
         float* to = dw + ((i * 3 + j) * s.c + k) * s.oc + o;
-        store_n(to, finite ? g[i][j] : grad_weight_numbers(s, x, dy, i, j, k, o, n, norm), n);
+        store_n(to,
+                finite ? g[i][j]
+                       : grad_weight_numbers(s, in.x, in.dy, i, j, k, o, n, in.reading_x, in.reading_dy),
+                n);
       }
     }
   }
 }
 
-void sum_near(const ConvShape& s, const Plan& f, const float* x, const float* norm, const float* dy,
-              float* dw, char* scratch, int64_t task) {
+void sum_near(const ConvShape& s, const Plan& f, const Arrays& in, float* dw, char* scratch, int64_t task) {
   const Room room = room_of(s, f, scratch, nullptr);
   zero_run(room.zeros, round_up(max_of(s.c, s.oc), L));
   const int64_t o0 = task % f.out_units * f.unit_outs, k0 = task / f.out_units * f.unit_ins;
   const int64_t outs = min_of(f.unit_outs, f.outs - o0), ins = min_of(f.unit_ins, s.c - k0);
   for (int64_t t = 0; t < f.tiles; ++t) {
-    transform_pixels(s, f, x, norm, t, k0, ins, 0, room.zeros, room.x + t * f.unit_ins);
-    transform_gradient(s, f, dy, t, o0, outs, 0, room.zeros, room.dy + t * f.unit_outs);
+    transform_pixels(s, f, in, t, k0, ins, 0, room.zeros, room.x + t * f.unit_ins);
+    transform_gradient(s, f, in, t, o0, outs, 0, room.zeros, room.dy + t * f.unit_outs);
   }
   const Products products(outs, f.unit_ins, f.unit_outs, f.unit_outs);
   for (int64_t k = 0; k < ins; k += kNearRows) {
@@ -258,7 +278,7 @@ void sum_near(const ConvShape& s, const Plan& f, const float* x, const float* no
       products.add(room.x + p * f.x_step + k, rows, room.dy + p * f.dy_step, f.tiles, false,
                    room.sums + p * near_step(f));
     for (int64_t i = 0; i < rows; ++i)
-      transform_back(s, f, x, norm, dy, room.sums + i * f.unit_outs, near_step(f), dw, k0 + k + i, o0,
+      transform_back(s, f, in, room.sums + i * f.unit_outs, near_step(f), dw, k0 + k + i, o0,
                      min_of(o0 + outs, s.oc));
   }
 }
@@ -280,26 +300,25 @@ int64_t scratch(const int64_t* p) {
   room_of(conv_shape(p), plan(conv_shape(p)), nullptr, &bytes);
   return bytes;
 }
-void run_on(const Task& t, const float* x, const float* norm, const float* dy, float* dw) {
+void run_on(const Task& t, const Arrays& in, float* dw) {
   const ConvShape& s = conv_shape(t.p);
   const Plan f = plan(s);
   float* sums = static_cast<float*>(t.workspace);
   char* scratch = static_cast<char*>(t.scratch);
   if (f.near)
-    sum_near(s, f, x, norm, dy, dw, scratch, t.index);
+    sum_near(s, f, in, dw, scratch, t.index);
   else if (t.phase == 0)
-    sum_unit(s, f, x, norm, dy, sums, scratch, t.index % f.chunks, t.index / f.chunks);
+    sum_unit(s, f, in, sums, scratch, t.index % f.chunks, t.index / f.chunks);
   else
-    transform_back(s, f, x, norm, dy, sums + t.index * f.outs, s.c * f.outs, dw, t.index, 0, s.oc);
+    transform_back(s, f, in, sums + t.index * f.outs, s.c * f.outs, dw, t.index, 0, s.oc);
 }
 
-void run(const Task& t) {
-  run_on(t, static_cast<const float*>(t.a[0]), nullptr, static_cast<const float*>(t.a[1]),
-         static_cast<float*>(t.a[2]));
-}
-void run_normed(const Task& t) {
-  run_on(t, static_cast<const float*>(t.a[0]), static_cast<const float*>(t.a[1]),
-         static_cast<const float*>(t.a[2]), static_cast<float*>(t.a[3]));
+const float* floats(const Task& t, int i) { return static_cast<const float*>(t.a[i]); }
+
+void run(const Task& t) { run_on(t, {floats(t, 0), {}, floats(t, 1), {}}, static_cast<float*>(t.a[2])); }
+void run_fused(const Task& t) {
+  const Reading reading_x{floats(t, 1), nullptr}, reading_dy{nullptr, static_cast<const uint8_t*>(t.a[3])};
+  run_on(t, {floats(t, 0), reading_x, floats(t, 2), reading_dy}, static_cast<float*>(t.a[4]));
 }
 
 }  // namespace
@@ -314,7 +333,7 @@ template <>
 ConvPart winograd_grad_weight_part<float>() {
   return {phases, tasks, workspace, scratch, run};
 }
-ConvPart winograd_normed_grad_weight_part() { return {phases, tasks, workspace, scratch, run_normed}; }
+ConvPart winograd_fused_grad_weight_part() { return {phases, tasks, workspace, scratch, run_fused}; }
 template <>
 bool winograd_grad_weight_pays<double>(const ConvShape&) {
   return false;

@@ -2,7 +2,7 @@
 // columns, then to rows. Points 0, 1, -1, 1/2, -2, infinity: B^T holds the coefficients of the products over the other points, A^T the
 // powers of the points, G the powers over what the products are at their point.
 #pragma once
-#include "kernels/norm/affine.h"
+#include "kernels/conv/reading.h"
 #include "simd/vec.h"
 
 namespace cnnmath::CNNMATH_ISA {
@@ -136,6 +136,50 @@ static CNNMATH_INLINE void winograd_load_normed(const float* const (&pixel)[N][N
         to[i][j] = pixel[i][j] == zeros ? zero<float>() : affine.relu_of(load_n(pixel[i][j] + k, lanes));
   }
 }
+
+// The same of a gradient that comes through a max-pool (Reading::codes): where its windows lie that hold some of N x N pixels from
+// an even (Odd: odd) row and column on; null where there is none.
+template <int N, bool Odd>
+struct WinogradWindows {
+  static constexpr int count = (N + Odd + 1) / 2;
+  const float* maxima[count][count];
+  const uint8_t* codes[count][count];
+
+  // Of an image's map of h x w pixels.
+  WinogradWindows(const float* base, const uint8_t* image_codes, int64_t h, int64_t w, int64_t c, int64_t row,
+                  int64_t column) {
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t j = 0; j < count; ++j) {
+        const int64_t p = (row - Odd) / 2 + i, q = (column - Odd) / 2 + j, at = (p * (w / 2) + q) * c;
+        const bool inside = p >= 0 && p < h / 2 && q >= 0 && q < w / 2;
+        maxima[i][j] = inside ? base + at : nullptr;
+        codes[i][j] = inside ? image_codes + at : nullptr;
+      }
+    }
+  }
+
+  CNNMATH_INLINE void load(int64_t k, int64_t n, Vec<float> (&to)[N][N]) const {
+#pragma GCC unroll 4
+    for (int i = 0; i < count; ++i) {
+#pragma GCC unroll 4
+      for (int j = 0; j < count; ++j) {
+        Vec<float> v = zero<float>();
+        Int<float> place = zero_int<float>();
+        if (maxima[i][j]) {
+          v = n >= Vec<float>::lanes ? cnnmath::CNNMATH_ISA::load(maxima[i][j] + k)
+                                     : load_n(maxima[i][j] + k, n);
+          place = load_u8<float>(codes[i][j] + k);
+        }
+#pragma GCC unroll 4
+        for (int at = 0; at < 4; ++at) {
+          const int y = 2 * i + at / 2 - Odd, x = 2 * j + at % 2 - Odd;
+          if (y >= 0 && y < N && x >= 0 && x < N)
+            to[y][x] = select(eq(place, set1_int<float>(at)), v, zero<float>());
+        }
+      }
+    }
+  }
+};
 
 // In two dimensions: columns, then rows. `transform` maps In vectors to Out.
 template <int In, int Out, class T, class F>

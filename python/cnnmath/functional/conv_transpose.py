@@ -11,18 +11,10 @@ from typing import Any
 from ..graph.ir import LARGEST, Shape, apply, as_tensor
 from ..planner.eager import function
 from ._checks import floating
+from ._conv_ops import IMAGES, WEIGHTS, Geometry, Pair, conv_transpose2d_op
 from ._moves import in_order, reshape_op
 from .arithmetic import add_op
-from .conv import (
-    IMAGES,
-    WEIGHTS,
-    Geometry,
-    Pair,
-    conv_transpose2d_op,
-    group_count,
-    pair,
-    plain_sums,
-)
+from .conv import group_count, pair, plain_sums
 
 NAME = "conv_transpose2d"
 

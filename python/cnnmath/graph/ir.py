@@ -85,6 +85,8 @@ class Op:
         affine_input: the place of an optional input (3, C), a `batch_norm`'s mean, scale and shift: with it the first
             input x counts as max(0, (x - mean) * scale + shift).
         gives_moments: with two more outputs the op gives mean and sum of squared differences from it of each channel.
+        codes_input: the place of an optional input, codes of a max-pool: with it the gradient among the inputs is that
+            of the maxima (see `takes_codes`).
         relu_input: the place of an optional input y: with it the first output, a gradient, is 0 where y <= 0; one more
             output is the sum of this over each channel.
     """
@@ -97,6 +99,7 @@ class Op:
     residual_input: int | None = None
     affine_input: int | None = None
     gives_moments: bool = False
+    codes_input: int | None = None
     relu_input: int | None = None
 
     def infer(self, *inputs: Any, **attrs: Any) -> Spec | tuple[Spec, ...]:
@@ -120,6 +123,10 @@ class Op:
         and its codes take the place of the input that came out of it.
         """
         return None
+
+    def takes_codes(self, node: Node, geometry: Any) -> bool:
+        """Whether `node`, a gradient, takes codes of such a max-pool."""
+        return False
 
     def with_batch_norm(self, node: Node, norm: Node) -> tuple[Tensor | None, ...] | None:
         """The inputs with which `node` gives what `norm`, a batch_norm_eval behind it, would; None where none do."""

@@ -289,15 +289,24 @@ def fuse_max_pool(graph: Graph) -> None:
                 node.outputs[1].node = producer
         elif node.op.name == "max_pool2d_grad":
             takers = readers.get(node.output, [])
-            if len(takers) != 1 or takers[0] is None:
+            if None in takers:
                 continue
-            taker = takers[0]
-            op = taker.op.with_max_pool(taker, node.attrs["geometry"])
+            geometry, dy = node.attrs["geometry"], node.output
+            op = takers[0].op.with_max_pool(takers[0], geometry) if len(takers) == 1 else None
             if op is not None:
-                place = taker.inputs.index(node.output)
+                taker = takers[0]
+                place = taker.inputs.index(dy)
                 taker.op = op
                 taker.inputs = (*taker.inputs[:place], *node.inputs, *taker.inputs[place + 1 :])
-                graph.nodes.remove(node)
+            elif all(t.inputs.count(dy) == 1 and t.op.takes_codes(t, geometry) for t in takers):
+                dp, codes = node.inputs
+                for taker in takers:
+                    assert taker.op.codes_input is not None
+                    taker.set_input(taker.inputs.index(dy), dp)
+                    taker.set_input(taker.op.codes_input, codes)
+            else:
+                continue
+            graph.nodes.remove(node)
 
 
 def fuse(graph: Graph) -> None:
