@@ -356,11 +356,11 @@ def test_memory(capsys, tmp_path):
         "--threads", "1", "--plot", str(tmp_path),
     )  # fmt: skip
     ours, plain = rows
-    assert ours["plan MB"] > 15 and ours["state MB"] == pytest.approx(4e-6 * 1_199_882)
+    assert ours["plan MB"] > 10 and ours["state MB"] == pytest.approx(4e-6 * 1_199_882)
     foretold = ours["plan MB"] + ours["state MB"]
     assert ours["growth / foretold"] == pytest.approx(ours["growth MB"] / foretold)
     assert 0.95 * foretold < ours["growth MB"] < 1.1 * foretold + 8.4  # 10 % and 8 MiB
-    assert ours["peak MB"] >= ours["growth MB"] > 20 and plain["peak / first"] > 1
+    assert ours["peak MB"] >= ours["growth MB"] > 15 and plain["peak / first"] > 1
     assert (tmp_path / "memory.png").stat().st_size > 1000
 
 

@@ -154,11 +154,11 @@ CNNMATH_INLINE void transform_channels(const Sweep<float>& s, const Plan& f, Loa
   }
 }
 
-template <bool Odd>
+template <bool OddRow, bool OddColumn>
 void transform_windows(const Sweep<float>& s, const Plan& f, const float* x, const uint8_t* codes,
                        const Place& at, int64_t row, int64_t column, float* to) {
   const int64_t image = at.image * (s.h / 2) * (s.w / 2) * s.c;
-  const WinogradWindows<6, Odd> windows(x + image, codes + image, s.h, s.w, s.c, row, column);
+  const WinogradWindows<6, OddRow, OddColumn> windows(x + image, codes + image, s.h, s.w, s.c, row, column);
   const auto load_windows = [&](int64_t k, int64_t n, Vec<float>(&d)[6][6])
                                 __attribute__((always_inline)) { windows.load(k, n, d); };
   transform_channels(s, f, load_windows, to);
@@ -167,9 +167,12 @@ void transform_windows(const Sweep<float>& s, const Plan& f, const float* x, con
 void transform_source(const Sweep<float>& s, const Plan& f, const float* x, const Reading& reading,
                       const Place& at, const float* zeros, float* to) {
   const int64_t row = at.row + s.v.offset, column = at.column + s.u.offset;
-  if (reading.codes)
-    return (row % 2 ? transform_windows<true> : transform_windows<false>)(s, f, x, reading.codes, at, row,
-                                                                          column, to);
+  if (reading.codes) {
+    constexpr auto even = transform_windows<false, false>, odd = transform_windows<true, true>,
+                   odd_row = transform_windows<true, false>, odd_column = transform_windows<false, true>;
+    const auto transform = row % 2 ? (column % 2 ? odd : odd_row) : column % 2 ? odd_column : even;
+    return transform(s, f, x, reading.codes, at, row, column, to);
+  }
   const float* pixel[6][6];
   winograd_pixels({x + at.image * s.h * s.w * s.c, s.h, s.w, s.c}, row, column, zeros, pixel);
   const auto load_plain = [&](int64_t k, int64_t n, Vec<float>(&d)[6][6])

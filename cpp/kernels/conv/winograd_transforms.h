@@ -137,20 +137,21 @@ static CNNMATH_INLINE void winograd_load_normed(const float* const (&pixel)[N][N
   }
 }
 
-// The same of a gradient that comes through a max-pool (Reading::codes): where its windows lie that hold some of N x N pixels from
-// an even (Odd: odd) row and column on; null where there is none.
-template <int N, bool Odd>
+// The same of a gradient that comes through a max-pool (Reading::codes): where the windows lie that hold some of the N x N pixels
+// from (row, column) on, null where there is none. OddRow and OddColumn say which of these two are odd.
+template <int N, bool OddRow, bool OddColumn>
 struct WinogradWindows {
-  static constexpr int count = (N + Odd + 1) / 2;
-  const float* maxima[count][count];
-  const uint8_t* codes[count][count];
+  static constexpr int rows = (N + OddRow + 1) / 2, columns = (N + OddColumn + 1) / 2;
+  const float* maxima[rows][columns];
+  const uint8_t* codes[rows][columns];
 
   // Of an image's map of h x w pixels.
   WinogradWindows(const float* base, const uint8_t* image_codes, int64_t h, int64_t w, int64_t c, int64_t row,
                   int64_t column) {
-    for (int64_t i = 0; i < count; ++i) {
-      for (int64_t j = 0; j < count; ++j) {
-        const int64_t p = (row - Odd) / 2 + i, q = (column - Odd) / 2 + j, at = (p * (w / 2) + q) * c;
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < columns; ++j) {
+        const int64_t p = (row - OddRow) / 2 + i, q = (column - OddColumn) / 2 + j;
+        const int64_t at = (p * (w / 2) + q) * c;
         const bool inside = p >= 0 && p < h / 2 && q >= 0 && q < w / 2;
         maxima[i][j] = inside ? base + at : nullptr;
         codes[i][j] = inside ? image_codes + at : nullptr;
@@ -160,19 +161,18 @@ struct WinogradWindows {
 
   CNNMATH_INLINE void load(int64_t k, int64_t n, Vec<float> (&to)[N][N]) const {
 #pragma GCC unroll 4
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < rows; ++i) {
 #pragma GCC unroll 4
-      for (int j = 0; j < count; ++j) {
+      for (int j = 0; j < columns; ++j) {
         Vec<float> v = zero<float>();
         Int<float> place = zero_int<float>();
         if (maxima[i][j]) {
-          v = n >= Vec<float>::lanes ? cnnmath::CNNMATH_ISA::load(maxima[i][j] + k)
-                                     : load_n(maxima[i][j] + k, n);
+          v = load_n(maxima[i][j] + k, n < Vec<float>::lanes ? n : Vec<float>::lanes);
           place = load_u8<float>(codes[i][j] + k);
         }
 #pragma GCC unroll 4
         for (int at = 0; at < 4; ++at) {
-          const int y = 2 * i + at / 2 - Odd, x = 2 * j + at % 2 - Odd;
+          const int y = 2 * i + at / 2 - OddRow, x = 2 * j + at % 2 - OddColumn;
           if (y >= 0 && y < N && x >= 0 && x < N)
             to[y][x] = select(eq(place, set1_int<float>(at)), v, zero<float>());
         }
