@@ -124,6 +124,89 @@ def run_guarded(
     return out
 
 
+def call_guarded(
+    guarded: Callable[[Array], Array], name: str, params: list[int], args: list[Array | None], outputs: int
+) -> list[Array]:
+    """The last `outputs` arguments of a kernel, all of whose arrays end at guard pages."""
+    kernel = _core.find_kernel(name, "f32")
+    assert kernel.takes(params)
+    size = -(-kernel.workspace(params) // 64) * 64
+    slots = [guarded(a) for a in args if a is not None]
+    numbers = iter(range(len(slots)))
+    places = [(-1, 0) if a is None else (next(numbers), 0) for a in args]
+    program = _core.Program(len(slots) + 1)
+    program.add(kernel, params, places, (len(slots), 0))
+    program.run([*slots, guarded(np.full(size, 255, np.uint8))])
+    return slots[len(slots) - outputs :]
+
+
+@pytest.mark.parametrize(
+    "n, size, c, oc, pad", [(3, 11, 17, 33, 1), (3, 12, 16, 16, 0), (2, 19, 40, 20, 2), (33, 8, 16, 16, 1)]
+)
+def test_fused_convolutions_end_at_guard_pages(
+    guarded: Callable[[Array], Array], n: int, size: int, c: int, oc: int, pad: int, rng: np.random.Generator
+) -> None:
+    """What they do besides is compared with the plain kernels, which others check."""
+    out = size + 2 * pad - 2
+    half = out // 2
+    params = [n, size, size, c, oc, out, out, 3, 3, 1, 1, 1, 1, pad, pad, 1, 0, 0, 0]
+
+    def normal(*shape: int) -> Array:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    def empty(*shape: int) -> Array:
+        return np.full(shape, np.nan, np.float32)
+
+    def plain(name: str, inputs: list[Array], *shape: int) -> Array:
+        return run_guarded(guarded, name, params, inputs, shape)
+
+    def same(mine: Array, expected: Array) -> None:
+        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+    x, norm, w, bias = normal(n, size, size, c), normal(3, c), normal(3, 3, c, oc), normal(oc)
+    read = np.maximum((x - norm[0]) * norm[1] + norm[2], 0)
+    y, mean, m2 = call_guarded(
+        guarded,
+        "conv2d_winograd",
+        params,
+        [x, norm, w, bias, empty(n, out, out, oc), empty(oc), empty(oc)],
+        3,
+    )
+    same(y, plain("conv2d", [read, w], n, out, out, oc) + bias)
+    rows = y.reshape(-1, oc).astype(np.float64)
+    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(m2, ((rows - rows.mean(0)) ** 2).sum(0), rtol=1e-5)
+
+    bytes_ = np.full(n * half * half * oc + 64, 9, np.uint8)
+    pooled, codes = call_guarded(
+        guarded, "conv2d_winograd_max_pool", params, [x, norm, w, bias, empty(n, half, half, oc), bytes_], 2
+    )
+    windows = y[:, : 2 * half, : 2 * half].reshape(n, half, 2, half, 2, oc).transpose(0, 1, 3, 5, 2, 4)
+    windows = windows.reshape(n, half, half, oc, 4)
+    same(pooled, windows.max(-1))
+    places = codes[:-64].reshape(n, half, half, oc)
+    np.testing.assert_array_equal(places, windows.argmax(-1))
+    assert (codes[-64:] == 9).all()
+
+    dp = normal(n, half, half, oc)
+    spread = (dp[..., None] * (places[..., None] == np.arange(4))).reshape(n, half, half, oc, 2, 2)
+    dy = np.zeros_like(y)
+    dy[:, : 2 * half, : 2 * half] = spread.transpose(0, 1, 4, 2, 5, 3).reshape(n, 2 * half, 2 * half, oc)
+    dx, total = call_guarded(
+        guarded,
+        "conv2d_winograd_grad_input",
+        params,
+        [dp, codes, w, read, empty(n, size, size, c), empty(c)],
+        2,
+    )
+    same(dx, plain("conv2d_grad_input", [dy, w], n, size, size, c) * (read > 0))
+    same(total, dx.reshape(-1, c).sum(0, dtype=np.float64))
+    (dw,) = call_guarded(
+        guarded, "conv2d_winograd_grad_weight", params, [x, norm, dp, codes, empty(3, 3, c, oc)], 1
+    )
+    same(dw, plain("conv2d_grad_weight", [read, dy], 3, 3, c, oc))
+
+
 @pytest.mark.parametrize("m, n, k", [(1, 257, 300), (129, 300, 257), (256, 256, 1057), (17, 33, 65)])
 @pytest.mark.parametrize("ta, tb, lasting", [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 1, 1)])
 def test_products_end_at_guard_pages(

@@ -163,8 +163,8 @@ void transform_gradient(const ConvShape& s, const Plan& f, const Arrays& in, int
   const int64_t count = min_of(s.oc - o0, outs);
   if (in.reading_dy.codes) {
     const int64_t first = image * (s.oh / 2) * (s.ow / 2) * s.oc;
-    const WinogradWindows<4, false, false> windows(in.dy + first, in.reading_dy.codes + first, s.oh, s.ow, s.oc, row,
-                                            column);
+    const WinogradWindows<4, false, false> windows(in.dy + first, in.reading_dy.codes + first, s.oh, s.ow,
+                                                   s.oc, row, column);
     const auto load_windows = [&](int64_t k, int64_t n, Vec<float>(&d)[4][4])
                                   __attribute__((always_inline)) { windows.load(k, n, d); };
     transform_tile<4>(load_windows, o0, count, row0, f.unit_rows, true, to, f.dy_step, transform);
