@@ -15,6 +15,7 @@ import cnnmath
 import cnnmath.functional as F
 from cnnmath import nn
 from cnnmath.planner import fusion
+from cnnmath.planner.eager import function
 
 from .checks import Array, close, same_bits_on_any_threads
 
@@ -26,6 +27,8 @@ SHAPES: list[tuple[Any, ...]] = [
     (2, 16, 17, 16, 11, 12, 2),
     (1, 64, 64, 64, 8, 8, 1),
     (40, 16, 16, 16, 8, 8, 1),
+    (4, 16, 64, 64, 9, 9, 1),
+    (16, 16, 64, 64, 5, 5, 1),
     (2, 16, 16, 20, 12, 14, (0, 1, 1, 2)),
     (2, 16, 20, 16, 13, 12, (1, 0, 2, 0)),
 ]
@@ -219,6 +222,47 @@ def test_what_is_fused(rng: np.random.Generator) -> None:
     assert "conv2d_max_pool" in names
     assert names.count("relu_grad") == 1  # of what was pooled
     assert names.count("column_sums") == 1
+
+
+@pytest.mark.parametrize("wrt", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("ins, outs", [(16, 16), (80, 16), (2, 4)])
+def test_max_pool_behind_a_transposed_convolution(
+    ins: int, outs: int, wrt: tuple[int, ...], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gradients read the gradient of the pool where those of a convolution read their input."""
+    x = rng.standard_normal((4, ins, 16, 16), np.float32)
+    w = rng.standard_normal((ins, outs, 3, 3), np.float32)
+    v = rng.standard_normal((4, outs, 8, 8), np.float32)
+
+    def loss(x: Any, w: Any) -> Any:
+        return F.sum(F.mul(F.max_pool2d(F.conv_transpose2d(x, w, padding=1), 2), v))
+
+    _, fused = cnnmath.value_and_grad(loss, wrt)(x, w)
+    without(monkeypatch, "fuse_max_pool")
+    _, apart = cnnmath.value_and_grad(lambda *a: loss(*a), wrt)(x, w)
+    for mine, other in zip(fused, apart, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_what_is_written_before_it_would_be_read(rng: np.random.Generator) -> None:
+    """A batch norm of a parameter that an update moves before the convolution."""
+    start = rng.standard_normal((4, 16, 12, 12), np.float32)
+    w = weights(rng, 16, 16)
+
+    def step(p: Any, moves: bool) -> Any:
+        y = F.relu(F.batch_norm(p, None, None, training=True))
+        if moves:
+            graph = y.graph
+            optimizer.update(graph, {p: F.mul(graph.variable(p), 3.0)})
+        return F.conv2d(y, w, padding=1)
+
+    found = []
+    for moves in (False, True):
+        p = nn.Parameter(start.copy())
+        optimizer = cnnmath.optim.SGD([p], lr=1.0)
+        found.append(function(step)(p, moves))
+    assert not np.array_equal(p.numpy(), start)
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("fn", ["direct", "double"])

@@ -39,7 +39,7 @@ struct Kernel {
   // How many of the first phases read nothing but the weights (the argument "w" or "b"). What they leave in the workspace
   // no later phase changes, so that it serves many runs.
   int (*packing)(const int64_t* p) = nullptr;
-  // Whether it does for such parameters; null where it does for all.
+  // Whether it can be called with such parameters (shapes that it is made for); null where it can with all.
   bool (*takes)(const int64_t* p) = nullptr;
 };
 

@@ -26,7 +26,7 @@
 //   conv2d_winograd_grad_weight  args "x norm? dy code? dw"         dw from n in the place of x. With code dy is the gradient of the
 //                        maxima of y over windows of 2x2, apart from each other, and code their places: [n][oh/2][ow/2][oc]
 //   conv2d_winograd_grad_input   args "dy code? w y? dx sum?"       dx, but 0 where y <= 0; with y its sum over each channel
-// `relu` is read by conv2d and conv2d_max_pool. `direct` is 1 where sums must not be taken by Winograd's filtering. `lasting` is
+// `relu` is read by those that give y. `direct` is 1 where sums must not be taken by Winograd's filtering. `lasting` is
 // 1 where what packing the weights leaves serves many runs; it changes no bit. Outputs are overwritten, and alias no input.
 #pragma once
 #include <cstdint>

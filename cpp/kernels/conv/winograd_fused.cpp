@@ -52,23 +52,17 @@ Columns columns_of(const Sweep<float>& s, int64_t task) {
   return {task * kGroup, min_of(kGroup, s.oc - task * kGroup)};
 }
 
-// Moments of all pixels: mean and the sum of squared differences from it (Chan, as in kernels/norm).
-// `outs` as in parts.
-void merge_moments(const WinogradParts& parts, Float part, int64_t outs, const Columns& at, float* mean_to,
-                   float* m2_to) {
-  double mean[kGroup] = {}, m2[kGroup] = {}, before = 0;
-  for (int64_t b = 0; b < parts.count; ++b, part += parts.step) {
-    const double pixels = static_cast<double>(part[2 * outs]), share = pixels / (before + pixels);
-    for (int64_t i = 0; i < at.count; ++i) {
-      const double delta = static_cast<double>(part[at.from + i]) - mean[i];
-      mean[i] += delta * share;
-      m2[i] += static_cast<double>(part[outs + at.from + i]) + delta * delta * before * share;
-    }
-    before += pixels;
-  }
+// Moments of all pixels. `outs` as in parts.
+void merge_moments(const WinogradParts& parts, Float part, int64_t outs, const Columns& at, float* mean,
+                   float* m2) {
+  Moments all[kGroup];
+  for (int64_t b = 0; b < parts.count; ++b, part += parts.step)
+    for (int64_t i = 0; i < at.count; ++i)
+      all[i].merge(static_cast<double>(part[2 * outs]), static_cast<double>(part[at.from + i]),
+                   static_cast<double>(part[outs + at.from + i]));
   for (int64_t i = 0; i < at.count; ++i) {
-    mean_to[at.from + i] = static_cast<float>(mean[i]);
-    m2_to[at.from + i] = static_cast<float>(m2[i]);
+    mean[at.from + i] = static_cast<float>(all[i].mean);
+    m2[at.from + i] = static_cast<float>(all[i].m2);
   }
 }
 
@@ -142,7 +136,8 @@ bool winograd_forward_takes(const ConvShape& s) {
   return conv_flops(s) > kSmallFlops && winograd_pays(forward_sweep<float>(s));
 }
 bool winograd_max_pool_takes(const ConvShape& s) {
-  return conv_flops(s) > kSmallFlops && winograd_pays(pool_sweep<float>(s));
+  // By all outputs, too: with a pool or without, the bits are the same.
+  return winograd_forward_takes(s) && winograd_pays(pool_sweep<float>(s));
 }
 bool winograd_grad_input_takes(const ConvShape& s) {
   return conv_flops(s) > kSmallFlops && s.sh * s.sw == 1 && !scatter_pays<float>(s) &&

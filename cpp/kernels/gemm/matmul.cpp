@@ -273,7 +273,7 @@ void sum_block(const MatmulShape& s, const MatmulPlan<T>& f, const Operands<T>& 
       const bool last = end >= to;
       const int64_t next_j = min_of(j1 + f.together, panel1);
       const bool more = f.packs && !f.packs_ahead && !s.tb && next_j > j1;
-      const int64_t tiles = ceil_div(i1 - i0, 8) * (j1 - j0);
+      const int64_t tiles = ceil_div(i1 - i0, kTallestTile) * (j1 - j0);
       Ahead<T> ahead(
           o.b + l * s.n + f.panels.begin(j1), more ? end - l : 0, s.n,
           more ? f.panels.begin(next_j - 1) + f.panels.columns(next_j - 1) - f.panels.begin(j1) : 0, tiles);

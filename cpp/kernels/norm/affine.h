@@ -1,5 +1,5 @@
-// What batch_norm makes of a number: shared with the kernels that do it while they read (conv2d_norm and its kin), which must give
-// the same bits.
+// What batch normalisation makes of a number, and how moments are merged: shared with the convolutions that do it for their source
+// (kernels/conv/reading.h) or take the moments of what they write, in the same arithmetic.
 #pragma once
 #include "simd/vec.h"
 
@@ -19,5 +19,16 @@ template <class T>
 static CNNMATH_INLINE Affine<T> affine_at(const T* coef, int64_t c, int64_t k, int64_t n) {
   return {load_n(coef + k, n), load_n(coef + c + k, n), load_n(coef + 2 * c + k, n)};
 }
+
+// Mean and sum of squared differences from it, of some numbers; merged in order and in double (Chan, Golub, LeVeque 1979).
+struct Moments {
+  double count = 0, mean = 0, m2 = 0;
+  void merge(double other_count, double other_mean, double other_m2) {
+    const double share = other_count / (count + other_count), delta = other_mean - mean;
+    m2 += other_m2 + delta * delta * count * share;
+    mean += delta * share;
+    count += other_count;
+  }
+};
 
 }  // namespace cnnmath::CNNMATH_ISA

@@ -29,20 +29,13 @@ struct Arguments {
 // The ReLU behind the normalisation: there is none; y tells where it let through; or y is computed anew.
 enum class Gate { none, read, computed };
 
-// What y is computed from, for a vector of channels.
-template <class T>
-struct Affine {
-  Vec<T> mean, scale, shift;
-};
-
 // What reaches the normalisation at o through the ReLU.
 template <class T, bool Whole, Gate G>
 CNNMATH_INLINE Vec<T> arriving(const T* dy, const T* x, const T* y, const Affine<T>& a, int64_t o,
                                int64_t m) {
   const Vec<T> g = take<T, Whole>(dy + o, m);
   if constexpr (G == Gate::none) return g;
-  const Vec<T> passed =
-      G == Gate::read ? take<T, Whole>(y + o, m) : fma(take<T, Whole>(x + o, m) - a.mean, a.scale, a.shift);
+  const Vec<T> passed = G == Gate::read ? take<T, Whole>(y + o, m) : a.of(take<T, Whole>(x + o, m));
   return select(le(passed, zero<T>()), zero<T>(), g);
 }
 

@@ -81,16 +81,14 @@ template <class T, int V, bool Whole, bool Residual, bool Relu>
 CNNMATH_INLINE void normalise_tile(const T* x, const T* residual, T* y, int64_t rows, int64_t c,
                                    const T* coef, int64_t m) {
   constexpr int L = Vec<T>::lanes;
-  Vec<T> mean[V], scale[V], shift[V];
-  for (int b = 0; b < V; ++b) {
-    mean[b] = take<T, Whole>(coef + b * L, m);
-    scale[b] = take<T, Whole>(coef + c + b * L, m);
-    shift[b] = take<T, Whole>(coef + 2 * c + b * L, m);
-  }
+  Affine<T> affine[V];
+  for (int b = 0; b < V; ++b)
+    affine[b] = {take<T, Whole>(coef + b * L, m), take<T, Whole>(coef + c + b * L, m),
+                 take<T, Whole>(coef + 2 * c + b * L, m)};
   for (int64_t r = 0; r < rows; ++r) {
     for (int b = 0; b < V; ++b) {
       const int64_t o = r * c + b * L;
-      Vec<T> v = fma(take<T, Whole>(x + o, m) - mean[b], scale[b], shift[b]);
+      Vec<T> v = affine[b].of(take<T, Whole>(x + o, m));
       if constexpr (Residual) v = v + take<T, Whole>(residual + o, m);
       if constexpr (Relu) v = max(zero<T>(), v);
       put<T, Whole>(y + o, v, m);
@@ -163,28 +161,21 @@ template <class T>
 void combine(const NormShape& s, const Training<T>& a, int64_t group, const T* parts) {
   const Chunks chunks = sum_chunks(s.rows, s.c);
   const int64_t k0 = group * kGroup, n = least(kGroup, s.c - k0);
-  double mean[kGroup] = {}, m2[kGroup] = {};
-  double na = 0;
-  for (int64_t i = 0; a.known_mean && i < n; ++i) {
-    mean[i] = static_cast<double>(a.known_mean[k0 + i]);
-    m2[i] = static_cast<double>(a.known_m2[k0 + i]);
-  }
+  Moments all[kGroup];
+  for (int64_t i = 0; a.known_mean && i < n; ++i)
+    all[i].merge(static_cast<double>(s.rows), static_cast<double>(a.known_mean[k0 + i]),
+                 static_cast<double>(a.known_m2[k0 + i]));
   for (int64_t b = 0; !a.known_mean && b < chunks.count; ++b) {
-    const double nb = static_cast<double>(least(chunks.rows, s.rows - b * chunks.rows));
-    const double share = nb / (na + nb), spread = na * share;
-    const T *pm = parts + b * 2 * s.c + k0, *ps = pm + s.c;
-    for (int64_t i = 0; i < n; ++i) {
-      const double delta = static_cast<double>(pm[i]) - mean[i];
-      mean[i] += delta * share;
-      m2[i] += static_cast<double>(ps[i]) + delta * delta * spread;
-    }
-    na += nb;
+    const double rows = static_cast<double>(least(chunks.rows, s.rows - b * chunks.rows));
+    const T *mean = parts + b * 2 * s.c + k0, *m2 = mean + s.c;
+    for (int64_t i = 0; i < n; ++i)
+      all[i].merge(rows, static_cast<double>(mean[i]), static_cast<double>(m2[i]));
   }
   const double eps = norm_cell(a.eps), rows = static_cast<double>(most(s.rows, 1));
   for (int64_t i = 0; i < n; ++i) {
     const int64_t k = k0 + i;
-    const double invstd = 1.0 / root(m2[i] / rows + eps);
-    a.mean[k] = static_cast<T>(mean[i]);
+    const double invstd = 1.0 / root(all[i].m2 / rows + eps);
+    a.mean[k] = static_cast<T>(all[i].mean);
     a.invstd[k] = static_cast<T>(invstd);
     a.coef[k] = a.mean[k];
     a.coef[s.c + k] = a.weight ? a.invstd[k] * a.weight[k] : a.invstd[k];  // as the backward pass has it
@@ -197,8 +188,8 @@ void combine(const NormShape& s, const Training<T>& a, int64_t group, const T* p
     const auto moved = [&](T old, double now) {
       return static_cast<T>((1.0 - momentum) * static_cast<double>(old) + momentum * now);
     };
-    if (a.running_mean) a.running_mean[k] = moved(a.running_mean[k], mean[i]);
-    if (a.running_var) a.running_var[k] = moved(a.running_var[k], m2[i] / (rows - 1.0));
+    if (a.running_mean) a.running_mean[k] = moved(a.running_mean[k], all[i].mean);
+    if (a.running_var) a.running_var[k] = moved(a.running_var[k], all[i].m2 / (rows - 1.0));
   }
 }
 

@@ -25,6 +25,7 @@
 // LeVeque 1979), the chunks of rows of different tasks in double and in order.
 #pragma once
 #include "core/kernel.h"
+#include "kernels/norm/affine.h"
 #include "simd/vec.h"
 
 namespace cnnmath::CNNMATH_ISA {

@@ -148,7 +148,7 @@ class _Conv2d(_Fused):
         if affine is None and not moments:
             low.call("conv2d", [x, weight, bias, y], weights=weight, **self._fields(node))
         else:
-            mean, m2 = moments or (None, None)
+            mean, m2 = moments if moments and low.wanted(moments[0]) else (None, None)
             low.call(self.kernel, [x, affine, weight, bias, y, mean, m2], **self._fields(node))
 
     def flops(self, node: Node) -> int:
@@ -180,7 +180,7 @@ class _Conv2dMaxPool(Op):
         fields = _fields(
             x.shape, weight.shape, self._conv(node), node.attrs["geometry"], bool(node.attrs.get("relu"))
         )
-        if y.shape[1] <= FEW:
+        if y.shape[1] <= FEW:  # too few for Winograd's filtering
             low.call("conv2d_max_pool", [x, weight, bias, y, kept], weights=weight, **fields)
         else:
             args = [x, affine, weight, bias, y, kept]
@@ -224,10 +224,11 @@ class _Transposed(_Fused):
     """dL/dx from dy = dL/dy: every dy[n, o, i, j] goes back along the weights that it came by.
 
     Under a name of its own it is the transposed convolution of dy. Inputs: dy, weight, y?, codes?; outputs: dx, and
-    where it is wanted its sum. With y dx is 0 where not y > 0; with codes dy is that of a max-pool behind.
+    where it is wanted its sum. With y dx is 0 where y <= 0; with codes dy is that of a max-pool behind.
     """
 
     kernel = "conv2d_winograd_grad_input"
+    gradient_input = 0
     relu_input = 2
     codes_input = 3
 
@@ -257,7 +258,7 @@ class _Transposed(_Fused):
     def lower(self, low: Lowering, node: Node) -> None:
         (dy, weight), y, codes = node.inputs[:2], node.input(2), node.input(3)
         dx, *sums = node.outputs
-        total = sums[0] if sums else None
+        total = sums[0] if sums and low.wanted(sums[0]) else None
         if y is None and codes is None:
             low.call("conv2d_grad_input", [dy, weight, dx], weights=weight, **self._fields(node))
         else:
@@ -277,6 +278,7 @@ class _Conv2dGradWeight(_Fused):
 
     name = "conv2d_grad_weight"
     kernel = "conv2d_winograd_grad_weight"
+    gradient_input = 1
     affine_input = 2
     codes_input = 3
 

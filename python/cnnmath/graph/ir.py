@@ -85,8 +85,9 @@ class Op:
         affine_input: the place of an optional input (3, C), a `batch_norm`'s mean, scale and shift: with it the first
             input x counts as max(0, (x - mean) * scale + shift).
         gives_moments: with two more outputs the op gives mean and sum of squared differences from it of each channel.
-        codes_input: the place of an optional input, codes of a max-pool: with it the gradient among the inputs is that
-            of the maxima (see `takes_codes`).
+        gradient_input: of an op of a gradient, the place of the one it is given, which may come through a max-pool.
+        codes_input: the place of an optional input, codes of a max-pool: with it that gradient is the one of the maxima
+            (see `takes_codes`).
         relu_input: the place of an optional input y: with it the first output, a gradient, is 0 where y <= 0; one more
             output is the sum of this over each channel.
     """
@@ -99,6 +100,7 @@ class Op:
     residual_input: int | None = None
     affine_input: int | None = None
     gives_moments: bool = False
+    gradient_input: int | None = None
     codes_input: int | None = None
     relu_input: int | None = None
 
@@ -119,8 +121,8 @@ class Op:
     def with_max_pool(self, node: Node, geometry: Any) -> Op | None:
         """The op that also does a max-pool, or None where there is no such op or it does not pay.
 
-        Behind `node` the maxima and their codes take the place of its output. Before a gradient, the pool's gradient
-        and its codes take the place of the input that came out of it.
+        Behind `node` the maxima and their codes take the place of its output. Before a gradient (with a
+        `gradient_input`), that of the maxima and their codes take the place of the one that came out of the pool.
         """
         return None
 
@@ -137,7 +139,7 @@ class Op:
         return True
 
     def with_relu_mask(self, node: Node, y: Tensor) -> tuple[Tensor | None, ...] | None:
-        """The inputs with which `node`, a gradient, does for relu=True as if its first one were 0 where not y > 0.
+        """The inputs with which `node`, a gradient, does for relu=True as if its first one were 0 where y <= 0.
 
         It gives the masked one as one more, last output then. None where the op cannot do that.
         """

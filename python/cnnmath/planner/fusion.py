@@ -202,8 +202,11 @@ def sum_before_spreading(graph: Graph) -> None:
 def normalise_as_read(graph: Graph) -> None:
     """relu(batch_norm(x)) that only convolutions read, who normalise x as they read it: it is not written."""
     readers = _consumers(graph)
+    written = {t for node in graph.nodes for t in node.op.writes(node)}
     for node in graph.nodes:
         if node.op.name != "batch_norm" or not node.attrs.get("relu") or node.inputs[5] is not None:
+            continue
+        if node.inputs[0] in written:  # perhaps before a convolution would read it
             continue
         y, affine = node.output, node.outputs[3]
         takers = readers.get(y, [])
@@ -253,6 +256,7 @@ def mask_as_written(graph: Graph) -> None:
             or producer.outputs != (dy,)
             or not y.has_order(dy.order)
             or not _only_reader(dy, node, readers)
+            or (y.node is not None and graph.nodes.index(y.node) > graph.nodes.index(producer))
             or not producer.op.takes_more(producer)
         ):
             continue
@@ -288,17 +292,17 @@ def fuse_max_pool(graph: Graph) -> None:
                 producer.outputs = node.outputs
                 node.outputs[1].node = producer
         elif node.op.name == "max_pool2d_grad":
-            takers = readers.get(node.output, [])
-            if None in takers:
-                continue
             geometry, dy = node.attrs["geometry"], node.output
+            takers = readers.get(dy, [])
+            if not all(_takes_gradient(taker, dy) for taker in takers):
+                continue
             op = takers[0].op.with_max_pool(takers[0], geometry) if len(takers) == 1 else None
             if op is not None:
                 taker = takers[0]
                 place = taker.inputs.index(dy)
                 taker.op = op
                 taker.inputs = (*taker.inputs[:place], *node.inputs, *taker.inputs[place + 1 :])
-            elif all(t.inputs.count(dy) == 1 and t.op.takes_codes(t, geometry) for t in takers):
+            elif all(taker.op.takes_codes(taker, geometry) for taker in takers):
                 dp, codes = node.inputs
                 for taker in takers:
                     assert taker.op.codes_input is not None
@@ -307,6 +311,12 @@ def fuse_max_pool(graph: Graph) -> None:
             else:
                 continue
             graph.nodes.remove(node)
+
+
+def _takes_gradient(node: Node | None, dy: Tensor) -> bool:
+    """Whether dy is the gradient that the node is given, and no other input."""
+    place = None if node is None else node.op.gradient_input
+    return node is not None and place is not None and node.inputs[place] is dy and node.inputs.count(dy) == 1
 
 
 def fuse(graph: Graph) -> None:
