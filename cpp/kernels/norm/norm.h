@@ -5,6 +5,8 @@
 //                     y = (x - mean) * invstd * weight + bias [+ residual], then max(y, 0) with relu = 1
 //                     running_mean = (1 - momentum) * running_mean + momentum * mean, and running_var
 //                     likewise with the unbiased sum((x - mean)^2) / (rows - 1)
+//                     affine = mean, invstd * weight and bias, [3][c]. With moment_mean and m2, the mean of x and its
+//                     sum((x - mean)^2) as a convolution gave them, x is not read for these; without y none is written
 //   batch_norm_eval   the same y with the given mean and var
 //   batch_norm_backward
 //                     dz = dy, or with relu = 1: dy where not y <= 0, else 0   (the gradient of the residual)
