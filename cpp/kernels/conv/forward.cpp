@@ -39,7 +39,7 @@ SweepWay<T> way_of(const Sweep<T>& s) {
   if (s.v.taps == 0 && s.u.taps == 0) return empty_way<T>();
   if (s.groups > 1 && planar_pays(s)) return planar_way<T>();  // before the others
   if (grouped_pays(s, 0)) return grouped_way<T>();
-  if (winograd_pays(s)) return winograd_way<T>();
+  if (winograd_pays(s)) return winograd_way<T>(s);
   if (split_pays(s)) return split_way<T>();
   if (dots_pays(s)) return dots_way<T>();
   if (planar_pays(s)) return planar_way<T>();

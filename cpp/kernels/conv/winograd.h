@@ -6,7 +6,8 @@
 // with A, B, G from the points 0, 1, -1, 1/2, -2 and infinity. Each of the 36 numbers is a matrix product of its own over
 // the channels: tiles of pixels x channels times channels x outputs.
 //
-// A task transforms some tiles of the source into scratch (its own L2) and takes them through the products and back. Sums of 36
+// A task transforms some tiles of the source into scratch (its own L2, if channels are not many) and takes them through the products,
+// by vectors or on a matrix unit (winograd_split.h), and back. Sums of 36
 // numbers cancel where direct ones do not: the rounding error is two to six times that of a direct convolution. Tiles in
 // which an output is not finite are summed directly.
 #pragma once
@@ -24,7 +25,7 @@ bool winograd_suits(int64_t in, int64_t out, int64_t rows, int64_t columns);
 template <class T>
 bool winograd_pays(const Sweep<T>& s);
 template <class T>
-SweepWay<T> winograd_way();
+SweepWay<T> winograd_way(const Sweep<T>& s);
 
 // What a sweep does besides, as it reads its source and writes its outputs; all of it may be missing. Arrays lie as the outputs do.
 struct WinogradExtras {
@@ -47,5 +48,17 @@ WinogradParts winograd_parts(const Sweep<float>& s);
 // SweepWay::run with these.
 void winograd_run(const Sweep<float>& s, const float* x, const WinogradExtras& extras,
                   const WeightsAt<float>& w, const void* packed, float* y, void* scratch, int64_t task);
+
+// A way to do a Winograd sweep: as in SweepWay, with extras and parts.
+struct WinogradWay {
+  int64_t (*pack_tasks)(const Sweep<float>& s);
+  int64_t (*packed_bytes)(const Sweep<float>& s);
+  void (*pack)(const Sweep<float>& s, const WeightsAt<float>& w, void* packed, int64_t task);
+  int64_t (*tasks)(const Sweep<float>& s);
+  int64_t (*scratch)(const Sweep<float>& s);
+  WinogradParts (*parts)(const Sweep<float>& s);
+  void (*run)(const Sweep<float>& s, const float* x, const WinogradExtras& extras, const WeightsAt<float>& w,
+              const void* packed, float* y, void* scratch, int64_t task);
+};
 
 }  // namespace cnnmath::CNNMATH_ISA

@@ -26,11 +26,11 @@ int phases(const int64_t*) { return 3; }
 template <SweepOf sweep>
 int64_t tasks(const int64_t* p, int phase) {
   const Sweep<float> s = sweep(p);
-  const SweepWay<float> way = winograd_way<float>();
+  const SweepWay<float> way = winograd_way<float>(s);
   return phase == 0 ? way.pack_tasks(s) : phase == 1 ? way.tasks(s) : ceil_div(s.oc, kGroup);
 }
 
-int64_t packed_bytes(const Sweep<float>& s) { return round_up(winograd_way<float>().packed_bytes(s), 64); }
+int64_t packed_bytes(const Sweep<float>& s) { return round_up(winograd_way<float>(s).packed_bytes(s), 64); }
 
 template <SweepOf sweep>
 int64_t workspace(const int64_t* p) {
@@ -41,7 +41,8 @@ int64_t workspace(const int64_t* p) {
 
 template <SweepOf sweep>
 int64_t scratch(const int64_t* p) {
-  return winograd_way<float>().scratch(sweep(p));
+  const Sweep<float> s = sweep(p);
+  return winograd_way<float>(s).scratch(s);
 }
 
 // The channels of one task of phase 2.
@@ -78,7 +79,7 @@ void forward_run(const Task& t) {
   const ConvShape& shape = conv_shape(t.p);
   const Sweep<float> s = forward(t.p);
   const WeightsAt<float> w = forward_weights(shape, s, in(t, 2));
-  if (t.phase == 0) return winograd_way<float>().pack(s, w, t.workspace, t.index);
+  if (t.phase == 0) return winograd_way<float>(s).pack(s, w, t.workspace, t.index);
   float* parts = reinterpret_cast<float*>(static_cast<char*>(t.workspace) + packed_bytes(s));
   float *mean = out(t, 5), *m2 = out(t, 6);
   if (t.phase == 1) {
@@ -102,7 +103,7 @@ void pool_run(const Task& t) {
   const ConvShape& shape = conv_shape(t.p);
   const Sweep<float> s = pooled(t.p);
   const WeightsAt<float> w = forward_weights(shape, s, in(t, 2));
-  if (t.phase == 0) return winograd_way<float>().pack(s, w, t.workspace, t.index);
+  if (t.phase == 0) return winograd_way<float>(s).pack(s, w, t.workspace, t.index);
   WinogradExtras extras{};
   extras.source.norm = in(t, 1);
   extras.bias = in(t, 3);
@@ -116,7 +117,7 @@ void pool_run(const Task& t) {
 void backward_run(const Task& t) {
   const Sweep<float> s = backward(t.p);
   const WeightsAt<float> w = grad_weights(conv_shape(t.p), s, in(t, 2));
-  if (t.phase == 0) return winograd_way<float>().pack(s, w, t.workspace, t.index);
+  if (t.phase == 0) return winograd_way<float>(s).pack(s, w, t.workspace, t.index);
   float* parts = reinterpret_cast<float*>(static_cast<char*>(t.workspace) + packed_bytes(s));
   float* sum = out(t, 5);
   if (t.phase == 1) {

@@ -179,6 +179,15 @@ uint32_t split_b(char* to, const float* given, Lie lie, int64_t given_step, int6
   });
 }
 
+void split_lines(char* to, int64_t step, const float* from, int64_t lines) {
+  for (int64_t i = 0; i < lines; ++i, from += kSplitDepth, to += step) {
+    const Parts a = parts_of(load_all(from)), b = parts_of(load_all(from + 16));
+    _mm512_storeu_si512(to, across(a.hi, b.hi));
+    _mm512_storeu_si512(to + kSplitTile, across(a.mid, b.mid));
+    _mm512_storeu_si512(to + 2 * kSplitTile, across(a.lo, b.lo));
+  }
+}
+
 namespace {
 
 // 32 numbers, of which the first n count.

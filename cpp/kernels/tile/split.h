@@ -9,7 +9,7 @@
 // products below 2^-110 lose bits of their lower parts (what is below 2^-126 counts as 0); ah bh may overflow where a b
 // does not quite; and an infinity, a NaN or a number that rounds to an infinity would spoil its whole row or column
 // (infinity times a part that is 0), which is why packing looks out for them and the callers compute such rows and
-// columns number by number.
+// columns number by number. (split_lines does not: what they spoil is NaN, and its callers look out for that.)
 //
 // The unit takes tiles of 1 KiB. A: 16 rows of 32 k. B: 16 pairs of k, each 16 columns of two numbers. So one block of
 // k is 32 long; the three parts (planes) of a tile lie one behind the other, from hi to lo.
@@ -41,6 +41,10 @@ uint32_t split_b(char* to, const float* from, Lie lie, int64_t step, int64_t lan
 // whether there was a number that cannot be split or a NaN: its parts are 0.
 bool split_runs(uint16_t* to, int64_t plane, const float* from, int64_t runs, int64_t step, int64_t n,
                 int64_t padded);
+
+// Lines of tiles, `step` bytes from one to the next, their planes kSplitTile apart: a row of A each, 32 numbers of k; or of B, 16 columns
+// of one k and 16 of another. Pairs are those apart.
+void split_lines(char* to, int64_t step, const float* from, int64_t lines);
 
 // Pixels as k: `lanes` <= 16 channels of each of 2 * pairs pixels (null stands for zeros) and, for `odd`, of one more. Gives the
 // channels that hold a number that cannot be split, or a NaN, as bits.
