@@ -141,7 +141,16 @@ def call_guarded(
 
 
 @pytest.mark.parametrize(
-    "n, size, c, oc, pad", [(3, 11, 17, 33, 1), (3, 12, 16, 16, 0), (2, 19, 40, 20, 2), (33, 8, 16, 16, 1)]
+    "n, size, c, oc, pad",
+    [
+        (3, 11, 17, 33, 1),
+        (3, 12, 16, 16, 0),
+        (2, 19, 40, 20, 2),
+        (33, 8, 16, 16, 1),
+        (9, 12, 112, 144, 1),
+        (1, 16, 40, 600, 1),
+        (40, 16, 64, 128, 1),
+    ],
 )
 def test_fused_convolutions_end_at_guard_pages(
     guarded: Callable[[Array], Array], n: int, size: int, c: int, oc: int, pad: int, rng: np.random.Generator
@@ -239,6 +248,8 @@ def test_products_end_at_guard_pages(
         (2, 19, 41, 30, 2, 1, 0),
         (1, 26, 75, 13, 4, 2, 1),
         (3, 30, 49, 66, 3, 2, 1),
+        (1, 7, 512, 512, 3, 1, 1),
+        (2, 7, 504, 504, 3, 1, 1),
     ],
 )
 def test_convolutions_end_at_guard_pages(

@@ -24,6 +24,11 @@ CASES: list[tuple[tuple[int, ...], tuple[int, ...], Any]] = [
     ((2, 48, 10, 22), (96, 48, 3, 3), 0),
     ((19, 130, 8, 8), (128, 130, 3, 3), 1),
     ((4, 256, 7, 7), (48, 256, 3, 3), 1),
+    ((9, 112, 12, 12), (144, 112, 3, 3), 1),  # sums over more tiles than a block of them
+    ((33, 96, 8, 8), (600, 96, 3, 3), 1),  # outputs in groups
+    ((2, 320, 16, 12), (80, 320, 3, 3), 1),
+    ((40, 64, 16, 16), (128, 64, 3, 3), 1),  # sums in chunks
+    ((8, 320, 16, 12), (256, 320, 3, 3), 1),  # outputs in units
 ]
 
 
@@ -111,7 +116,7 @@ def test_transposed_convolutions(
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-@pytest.mark.parametrize("shape, weight, padding", CASES[:5])
+@pytest.mark.parametrize("shape, weight, padding", CASES[:5] + CASES[7:8])
 def test_wild_numbers(shape: tuple[int, ...], weight: tuple[int, ...], padding: Any, value: float) -> None:
     """An infinity or a NaN spoils what it meets, in the image, the kernel and the gradient, and nothing else."""
     x, w = normal(0, *shape) / 16, normal(1, *weight) / 16

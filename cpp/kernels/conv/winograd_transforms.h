@@ -25,6 +25,11 @@ static CNNMATH_INLINE void winograd_input(const Vec<T> (&d)[6], Vec<T> (&v)[6]) 
   v[5] = fma(half3, a, (d[5] - d[3]) - b);
 }
 
+// B^T in numbers, for a row by itself.
+constexpr float kWinogradInput[6][6] = {{1, -1.5f, -2, 1.5f, 1, 0}, {0, -1, 0.5f, 2.5f, 1, 0},
+                                        {0, 1, -2.5f, 0.5f, 1, 0},  {0, -2, -1, 2, 1, 0},
+                                        {0, 0.5f, -1, -0.5f, 1, 0}, {0, 1, -1.5f, -2, 1.5f, 1}};
+
 //        [ 1  1  1   1   1  0 ]
 //  A^T = [ 0  1 -1  1/2 -2  0 ]
 //        [ 0  1  1  1/4  4  0 ]
@@ -37,6 +42,10 @@ static CNNMATH_INLINE void winograd_output(const Vec<T> (&m)[6], Vec<T> (&y)[4])
   y[2] = fma(set1<T>(T(0.25)), m[3], fma(set1<T>(T(4)), m[4], sum));
   y[3] = fma(set1<T>(T(0.125)), m[3], fnma(set1<T>(T(8)), m[4], difference)) + m[5];
 }
+
+// A in numbers, for a row by itself.
+constexpr float kWinogradOutputBack[6][4] = {
+    {1, 0, 0, 0}, {1, 1, 1, 1}, {1, -1, 1, -1}, {1, 0.5f, 0.25f, 0.125f}, {1, -2, 4, -8}, {0, 0, 0, 1}};
 
 // A: the transform of a gradient that comes back through A^T.
 template <class T>
