@@ -150,6 +150,7 @@ def call_guarded(
         (9, 12, 112, 144, 1),
         (1, 16, 40, 600, 1),
         (40, 16, 64, 128, 1),
+        (4, 14, 288, 288, 1),
     ],
 )
 def test_fused_convolutions_end_at_guard_pages(

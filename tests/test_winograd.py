@@ -29,6 +29,7 @@ CASES: list[tuple[tuple[int, ...], tuple[int, ...], Any]] = [
     ((2, 320, 16, 12), (80, 320, 3, 3), 1),
     ((40, 64, 16, 16), (128, 64, 3, 3), 1),  # sums in chunks
     ((8, 320, 16, 12), (256, 320, 3, 3), 1),  # outputs in units
+    ((4, 288, 14, 14), (288, 288, 3, 3), 1),  # few tiles, many weights
 ]
 
 
@@ -60,8 +61,9 @@ def test_precision(
     exact = all_three(x.astype(np.float64), w.astype(np.float64), None, padding)
     algorithm("direct")
     plain = all_three(x, w, None, padding)
+    limit = 2e-5 if max(weight) <= 320 else 4e-5
     for mine, other, want in zip(found, plain, exact, strict=True):
-        assert np.abs(mine - want).max() < 2e-5 * want.std()
+        assert np.abs(mine - want).max() < limit * want.std()
         assert np.abs(other - want).max() < 1e-5 * want.std()
         assert not np.array_equal(mine, other)
     algorithm("auto")

@@ -192,10 +192,15 @@ void winograd_run(const Sweep<float>& s, const float* x, const WinogradExtras& e
   way_of(s).run(s, x, extras, w, packed, y, scratch, task);
 }
 
+bool winograd_fills(int64_t rows, int64_t columns) {
+  const int64_t tiles = ceil_div(rows, kWinogradOut) * ceil_div(columns, kWinogradOut);
+  return 10 * rows * columns >= 6 * kWinogradOut * kWinogradOut * tiles;
+}
+
 bool winograd_suits(int64_t in, int64_t out, int64_t rows, int64_t columns) {
   const int64_t tiles = ceil_div(rows, kWinogradOut) * ceil_div(columns, kWinogradOut);
-  // Transforms must be repaid: those of pixels by the channels, those of the weights by the tiles. Edge tiles are in part idle.
-  return in >= 16 && out >= 16 && in * out <= tiles * kMostWeights && 10 * rows * columns >= 6 * 16 * tiles;
+  // Transforms must be repaid: those of pixels by the channels, those of the weights by the tiles.
+  return in >= 16 && out >= 16 && in * out <= tiles * kMostWeights && winograd_fills(rows, columns);
 }
 
 template <>

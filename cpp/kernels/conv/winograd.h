@@ -17,6 +17,8 @@ namespace cnnmath::CNNMATH_ISA {
 
 constexpr int kWinogradOut = 4, kWinogradIn = 6, kWinogradPoints = 36;
 
+// Whether tiles on a map of outputs of this size are filled well enough.
+bool winograd_fills(int64_t rows, int64_t columns);
 // Whether a convolution of 3 x 3 taps at distance 1 with these channels and a map of outputs of this size is faster so: for its
 // forward pass and both gradients.
 bool winograd_suits(int64_t in, int64_t out, int64_t rows, int64_t columns);

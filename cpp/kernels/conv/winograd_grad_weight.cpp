@@ -29,6 +29,9 @@ constexpr int64_t kLeastTasks = 4, kLeastChunk = 128;  // tasks, tiles
 constexpr int64_t kNearTiles = 64;                     // so few count as few
 constexpr int64_t kNearIns = 64, kNearOuts = 32;
 constexpr int64_t kNearRows = 16;  // channels whose sums stay in L1
+// The same on the matrix unit, where there are many weights: it repays them even where winograd_suits says no, then for more tiles.
+constexpr int64_t kNearSplitTiles = 256, kNearSplitLeast = 48, kManyWeights = 256 * 256;
+constexpr int64_t kNearSplit = 128;  // channels and outputs of a task
 
 // How the work is cut, from the shape alone.
 struct Plan {
@@ -37,15 +40,24 @@ struct Plan {
   int64_t outs;       // outputs, rounded up to vectors
   int64_t unit_rows;  // of the 6 x 6 points
   int64_t unit_outs, out_units;
-  int64_t block;            // tiles
-  int64_t chunks;           // of the tiles
-  int64_t x_step, dy_step;  // numbers from point to point of a block
-  bool splits;              // products on the matrix unit
-  bool near;                // one phase, tasks over channels x outputs
-  int64_t unit_ins;         // then: channels of a task
+  int64_t block;                // tiles
+  int64_t chunks;               // of the tiles
+  int64_t x_step, dy_step;      // numbers from point to point of a block
+  bool splits;                  // products on the matrix unit
+  bool near;                    // one phase, tasks over channels x outputs
+  int64_t unit_ins, near_rows;  // then: channels of a task, of those whose sums are there at a time
   int64_t units() const { return 6 / unit_rows * out_units; }
   int64_t partial(int64_t c) const { return kWinogradPoints * c * outs; }  // numbers of a chunk's sums
 };
+
+bool splits_far(const ConvShape& s) {
+  const int64_t outs = round_up(s.oc, L);
+  return SplitProducts::takes(s.c, outs) && min_of(s.c, outs) >= kSplitLeast && s.c * outs >= kSplitWeights;
+}
+bool splits_near(const ConvShape& s, int64_t tiles) {
+  const int64_t most = winograd_suits(s.c, s.oc, s.oh, s.ow) ? kNearTiles : kNearSplitTiles;
+  return splits_far(s) && s.c * s.oc > kManyWeights && tiles >= kNearSplitLeast && tiles <= most;
+}
 
 Plan plan(const ConvShape& s) {
   Plan f{};
@@ -53,10 +65,16 @@ Plan plan(const ConvShape& s) {
   f.tiles = f.map.count;
   f.outs = round_up(s.oc, L);
   f.unit_rows = 6;
-  f.near = f.tiles <= kNearTiles;
-  if (f.near) {
+  f.splits = splits_near(s, f.tiles);
+  f.near = f.splits || f.tiles <= kNearTiles;
+  if (f.splits) {
+    f.near_rows = f.unit_ins = f.unit_outs = kNearSplit;
+  } else if (f.near) {
+    f.near_rows = kNearRows;
     f.unit_ins = min_of(kNearIns, round_up(s.c, L));
     f.unit_outs = min_of(kNearOuts, f.outs);
+  }
+  if (f.near) {
     f.out_units = ceil_div(f.outs, f.unit_outs);
     f.block = f.tiles;
     f.chunks = 1;
@@ -64,8 +82,7 @@ Plan plan(const ConvShape& s) {
     f.dy_step = f.tiles * f.unit_outs + L;
     return f;
   }
-  f.splits = SplitProducts::takes(s.c, f.outs) && min_of(s.c, f.outs) >= kSplitLeast &&
-             s.c * f.outs >= kSplitWeights;
+  f.splits = splits_far(s);
   const int64_t unit_bytes = f.splits ? kSplitUnitBytes : kUnitBytes;
   const auto too_many = [&](int64_t rows) {
     return f.splits ? rows * 24 * (kSplitTiles * (s.c + f.outs) + s.c * f.outs) > kSplitBytes
@@ -105,10 +122,11 @@ struct Room {
   float* sums;  // [point][channel][output] of sum_near
   char* split;  // of SplitProducts
 };
-SplitProductsShape split_shape(const ConvShape& s, const Plan& f, int64_t outs) {
-  return {s.c, outs, f.block, s.c, f.unit_outs, f.outs};
+SplitProductsShape split_shape(const ConvShape& s, const Plan& f, int64_t ins, int64_t outs) {
+  if (f.near) return {ins, outs, f.block, f.unit_ins, f.unit_outs, f.unit_outs};
+  return {ins, outs, f.block, s.c, f.unit_outs, f.outs};
 }
-int64_t near_step(const Plan& f) { return kNearRows * f.unit_outs + L; }
+int64_t near_step(const Plan& f) { return f.near_rows * f.unit_outs + L; }
 
 Room room_of(const ConvShape& s, const Plan& f, char* memory, int64_t* bytes) {
   Room room{};
@@ -122,8 +140,8 @@ Room room_of(const ConvShape& s, const Plan& f, char* memory, int64_t* bytes) {
   room.dy = take(f.unit_rows * 6 * f.dy_step);
   room.zeros = take(round_up(max_of(s.c, s.oc), L));
   room.sums = take(f.near ? kWinogradPoints * near_step(f) : 0);
-  room.split =
-      reinterpret_cast<char*>(take(f.splits ? SplitProducts::bytes(split_shape(s, f, f.unit_outs)) / 4 : 0));
+  room.split = reinterpret_cast<char*>(take(
+      f.splits ? SplitProducts::bytes(split_shape(s, f, f.near ? f.unit_ins : s.c, f.unit_outs)) / 4 : 0));
   if (bytes) *bytes = at;
   return room;
 }
@@ -285,7 +303,7 @@ void sum_far(const ConvShape& s, const Plan& f, const Arrays& in, float* sums, c
   const Unit unit = unit_of(f, task / f.chunks);
   const int64_t chunk = task % f.chunks;
   if (f.splits)
-    sum_unit(s, f, in, room, SplitProducts(split_shape(s, f, unit.outs), room.split), chunk, unit, sums);
+    sum_unit(s, f, in, room, SplitProducts(split_shape(s, f, s.c, unit.outs), room.split), chunk, unit, sums);
   else
     sum_unit(s, f, in, room, Products(s.c, unit.outs, s.c, f.unit_outs, f.outs), chunk, unit, sums);
 }
@@ -328,15 +346,24 @@ void sum_near(const ConvShape& s, const Plan& f, const Arrays& in, float* dw, ch
     transform_pixels(s, f, in, t, k0, ins, 0, room.zeros, room.x + t * f.unit_ins);
     transform_gradient(s, f, in, t, o0, outs, 0, room.zeros, room.dy + t * f.unit_outs);
   }
-  for (int64_t k = 0; k < ins; k += kNearRows) {
-    const int64_t rows = min_of(ins - k, kNearRows);
-    const Products products(rows, outs, f.unit_ins, f.unit_outs, f.unit_outs);
-    for (int64_t p = 0; p < kWinogradPoints; ++p)
-      products.add(room.x + p * f.x_step + k, room.dy + p * f.dy_step, f.tiles, false,
-                   room.sums + p * near_step(f));
+  const auto back = [&](int64_t k, int64_t rows) {
     for (int64_t i = 0; i < rows; ++i)
       transform_back(s, f, in, room.sums + i * f.unit_outs, near_step(f), dw, k0 + k + i, o0,
                      min_of(o0 + outs, s.oc));
+  };
+  const auto sum = [&](const auto& products, int64_t k) {
+    for (int64_t p = 0; p < kWinogradPoints; ++p)
+      products.add(room.x + p * f.x_step + k, room.dy + p * f.dy_step, f.tiles, false,
+                   room.sums + p * near_step(f));
+  };
+  if (f.splits) {
+    sum(SplitProducts(split_shape(s, f, ins, outs), room.split), 0);
+    return back(0, ins);
+  }
+  for (int64_t k = 0; k < ins; k += f.near_rows) {
+    const int64_t rows = min_of(ins - k, f.near_rows);
+    sum(Products(rows, outs, f.unit_ins, f.unit_outs, f.unit_outs), k);
+    back(k, rows);
   }
 }
 
@@ -380,11 +407,18 @@ void run_fused(const Task& t) {
 
 }  // namespace
 
+namespace {
+bool splits_many(const ConvShape& s) {
+  const WinogradTiles map = winograd_tiles(s.n, s.oh, s.ow);
+  return splits_near(s, map.count) && winograd_fills(s.oh, s.ow);
+}
+}  // namespace
+
 template <>
 bool winograd_grad_weight_pays<float>(const ConvShape& s) {
   return !s.direct && s.groups == 1 && s.kh == 3 && s.kw == 3 && s.sh == 1 && s.sw == 1 && s.dh == 1 &&
          s.dw == 1 && s.n > 0 && s.oh > 0 && s.ow > 0 && conv_flops(s) > kSmallFlops &&
-         winograd_suits(s.c, s.oc, s.oh, s.ow);
+         (winograd_suits(s.c, s.oc, s.oh, s.ow) || splits_many(s));
 }
 template <>
 ConvPart winograd_grad_weight_part<float>() {
