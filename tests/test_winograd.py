@@ -62,6 +62,8 @@ def test_precision(
     algorithm("direct")
     plain = all_three(x, w, None, padding)
     limit = 3e-5 if max(weight) <= 256 else 4e-5
+    if cnnmath.build_config()["isa"] == "amx":  # the matrix unit adds up in shorter chains
+        limit /= 2
     for mine, other, want in zip(found, plain, exact, strict=True):
         assert np.abs(mine - want).max() < limit * want.std()
         assert np.abs(other - want).max() < 1e-5 * want.std()

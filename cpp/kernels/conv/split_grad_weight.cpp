@@ -8,6 +8,7 @@
 // tiles. Channels and outputs that held what cannot be split are summed term by term there.
 #include "kernels/conv/parts.h"
 #include "kernels/tile/split.h"
+#include "simd/cut.h"
 #include "simd/whole.h"
 
 #if defined(__AMX_BF16__)
@@ -107,17 +108,12 @@ struct Room {
 
 Room room_of(const Plan& f, char* memory, int64_t* bytes) {
   Room room{};
-  int64_t at = 0;
-  const auto take = [&](int64_t size) {
-    char* p = memory + at;
-    at += round_up(size, 64);
-    return p;
-  };
-  room.x = take(f.classes() * f.x_class());
-  room.dy = reinterpret_cast<uint16_t*>(take(3 * f.y_plane() * 2));
-  room.a_offset = reinterpret_cast<int64_t*>(take(f.piece * f.blocks * 8));
-  room.b_offset = reinterpret_cast<int64_t*>(take(f.piece * f.blocks * 8));
-  if (bytes) *bytes = at;
+  Cut cut(memory);
+  cut.take(room.x, f.classes() * f.x_class());
+  cut.take(room.dy, 3 * f.y_plane());
+  cut.take(room.a_offset, f.piece * f.blocks);
+  cut.take(room.b_offset, f.piece * f.blocks);
+  if (bytes) *bytes = cut.bytes();
   return room;
 }
 

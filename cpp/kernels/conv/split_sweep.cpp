@@ -2,6 +2,7 @@
 
 #if defined(__AMX_BF16__)
 #include "kernels/tile/split.h"
+#include "simd/cut.h"
 #include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
@@ -103,22 +104,16 @@ int64_t plane_of(const Sweep<float>& s, const Plan& f) {
 
 Room room_of(const Sweep<float>& s, const Plan& f, char* memory, int64_t* bytes) {
   Room room{};
-  int64_t at = 0;
-  const auto take = [&](int64_t size) {
-    char* p = memory + at;
-    at += round_up(size, 64);
-    return p;
-  };
+  Cut cut(memory);
   room.plane = plane_of(s, f);
-  room.source = reinterpret_cast<uint16_t*>(take(3 * room.plane * 2));
-  room.sums = reinterpret_cast<float*>(take(f.pixel_tiles() * kPanelTiles * kSplitTile));
-  room.tile = reinterpret_cast<const uint16_t**>(take(f.pixel_tiles() * static_cast<int64_t>(sizeof(void*))));
-  room.out =
-      reinterpret_cast<Pixel*>(take(f.pixel_tiles() * kSplitLanes * static_cast<int64_t>(sizeof(Pixel))));
-  room.a_offset = reinterpret_cast<int64_t*>(take(f.blocks() * 8));
-  room.b_offset = reinterpret_cast<int64_t*>(take(f.blocks() * 8));
-  room.map = reinterpret_cast<uint8_t*>(take(pixels_in(f)));
-  if (bytes) *bytes = at;
+  cut.take(room.source, 3 * room.plane);
+  cut.take(room.sums, f.pixel_tiles() * kPanelTiles * kSplitNumbers);
+  cut.take(room.tile, f.pixel_tiles());
+  cut.take(room.out, f.pixel_tiles() * kSplitLanes);
+  cut.take(room.a_offset, f.blocks());
+  cut.take(room.b_offset, f.blocks());
+  cut.take(room.map, pixels_in(f));
+  if (bytes) *bytes = cut.bytes();
   return room;
 }
 

@@ -2,6 +2,7 @@
 
 #include "kernels/conv/winograd_ends.h"
 #include "kernels/conv/winograd_split.h"
+#include "simd/cut.h"
 
 namespace cnnmath::CNNMATH_ISA {
 
@@ -58,21 +59,15 @@ struct Room {
 
 Room room_of(const Sweep<float>& s, const Plan& f, char* memory, int64_t* bytes) {
   Room room{};
-  int64_t at = 0;
-  const auto take = [&](int64_t size) {
-    char* p = memory + at;
-    at += round_up(size, 64);
-    return p;
-  };
-  room.source = reinterpret_cast<float*>(take(kWinogradPoints * f.source_step * 4));
-  room.products = reinterpret_cast<float*>(take(kWinogradPoints * f.product_step * 4));
+  Cut cut(memory);
+  cut.take(room.source, kWinogradPoints * f.source_step);
+  cut.take(room.products, kWinogradPoints * f.product_step);
   const int64_t widest = max_of(s.panels.width(), int64_t{s.panels.vectors(s.panels.count - 1)} * L);
-  room.weights =
-      reinterpret_cast<float*>(take(f.packs_ahead ? 0 : kWinogradPoints * weights_step(s, widest) * 4));
-  room.zeros = reinterpret_cast<float*>(take(round_up(s.ic, L) * 4));
-  room.a = reinterpret_cast<const float**>(take((f.block + kSpare) * static_cast<int64_t>(sizeof(void*))));
-  room.c = reinterpret_cast<float**>(take((f.block + kSpare) * static_cast<int64_t>(sizeof(void*))));
-  if (bytes) *bytes = at;
+  cut.take(room.weights, f.packs_ahead ? 0 : kWinogradPoints * weights_step(s, widest));
+  cut.take(room.zeros, round_up(s.ic, L));
+  cut.take(room.a, f.block + kSpare);
+  cut.take(room.c, f.block + kSpare);
+  if (bytes) *bytes = cut.bytes();
   return room;
 }
 

@@ -45,6 +45,7 @@ struct WinogradExtras {
 };
 struct WinogradParts {
   int64_t count, step;  // number of parts, numbers of each
+  int64_t outs;         // outputs in whole vectors
 };
 WinogradParts winograd_parts(const Sweep<float>& s);
 // SweepWay::run with these.

@@ -151,7 +151,7 @@ CNNMATH_INLINE void winograd_each(const WinogradReach& reach, int64_t n, F f) {
 static inline int64_t winograd_part_outs(const Sweep<float>& s) { return round_up(s.oc, kWinogradLanes); }
 
 static inline WinogradParts winograd_parts_of(const Sweep<float>& s, int64_t count) {
-  return {count, 2 * winograd_part_outs(s) + kWinogradLanes};
+  return {count, 2 * winograd_part_outs(s) + kWinogradLanes, winograd_part_outs(s)};
 }
 
 // Merges the moments of a tile into those of `before` pixels (Chan, as in kernels/norm).

@@ -53,14 +53,13 @@ Columns columns_of(const Sweep<float>& s, int64_t task) {
   return {task * kGroup, min_of(kGroup, s.oc - task * kGroup)};
 }
 
-// Moments of all pixels. `outs` as in parts.
-void merge_moments(const WinogradParts& parts, Float part, int64_t outs, const Columns& at, float* mean,
-                   float* m2) {
+// Moments of all pixels.
+void merge_moments(const WinogradParts& parts, Float part, const Columns& at, float* mean, float* m2) {
   Moments all[kGroup];
   for (int64_t b = 0; b < parts.count; ++b, part += parts.step)
     for (int64_t i = 0; i < at.count; ++i)
-      all[i].merge(static_cast<double>(part[2 * outs]), static_cast<double>(part[at.from + i]),
-                   static_cast<double>(part[outs + at.from + i]));
+      all[i].merge(static_cast<double>(part[2 * parts.outs]), static_cast<double>(part[at.from + i]),
+                   static_cast<double>(part[parts.outs + at.from + i]));
   for (int64_t i = 0; i < at.count; ++i) {
     mean[at.from + i] = static_cast<float>(all[i].mean);
     m2[at.from + i] = static_cast<float>(all[i].m2);
@@ -90,8 +89,7 @@ void forward_run(const Task& t) {
     extras.parts = mean ? parts : nullptr;
     winograd_run(s, in(t, 0), extras, w, t.workspace, out(t, 4), t.scratch, t.index);
   } else if (mean) {
-    merge_moments(winograd_parts(s), parts, round_up(s.oc, Vec<float>::lanes), columns_of(s, t.index), mean,
-                  m2);
+    merge_moments(winograd_parts(s), parts, columns_of(s, t.index), mean, m2);
   }
 }
 

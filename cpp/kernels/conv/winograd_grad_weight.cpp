@@ -10,6 +10,7 @@
 #include "kernels/conv/parts.h"
 #include "kernels/conv/winograd_ends.h"
 #include "kernels/tile/split_products.h"
+#include "simd/cut.h"
 #include "simd/whole.h"
 
 namespace cnnmath::CNNMATH_ISA {
@@ -130,19 +131,14 @@ int64_t near_step(const Plan& f) { return f.near_rows * f.unit_outs + L; }
 
 Room room_of(const ConvShape& s, const Plan& f, char* memory, int64_t* bytes) {
   Room room{};
-  int64_t at = 0;
-  const auto take = [&](int64_t numbers) {
-    char* p = memory + at;
-    at += round_up(numbers * 4, 64);
-    return reinterpret_cast<float*>(p);
-  };
-  room.x = take(f.unit_rows * 6 * f.x_step);
-  room.dy = take(f.unit_rows * 6 * f.dy_step);
-  room.zeros = take(round_up(max_of(s.c, s.oc), L));
-  room.sums = take(f.near ? kWinogradPoints * near_step(f) : 0);
-  room.split = reinterpret_cast<char*>(take(
-      f.splits ? SplitProducts::bytes(split_shape(s, f, f.near ? f.unit_ins : s.c, f.unit_outs)) / 4 : 0));
-  if (bytes) *bytes = at;
+  Cut cut(memory);
+  cut.take(room.x, f.unit_rows * 6 * f.x_step);
+  cut.take(room.dy, f.unit_rows * 6 * f.dy_step);
+  cut.take(room.zeros, round_up(max_of(s.c, s.oc), L));
+  cut.take(room.sums, f.near ? kWinogradPoints * near_step(f) : 0);
+  const int64_t ins = f.near ? f.unit_ins : s.c;
+  cut.take(room.split, f.splits ? SplitProducts::bytes(split_shape(s, f, ins, f.unit_outs)) : 0);
+  if (bytes) *bytes = cut.bytes();
   return room;
 }
 

@@ -3,6 +3,7 @@
 #if defined(__AMX_BF16__)
 #include "kernels/conv/winograd_ends.h"
 #include "kernels/tile/split.h"
+#include "simd/cut.h"
 
 namespace cnnmath::CNNMATH_ISA {
 
@@ -64,19 +65,14 @@ struct Room {
 
 Room room_of(const Sweep<float>& s, const Plan& f, char* memory, int64_t* bytes) {
   Room room{};
-  int64_t at = 0;
-  const auto take = [&](int64_t size) {
-    char* p = memory + at;
-    at += round_up(size, 64);
-    return p;
-  };
-  room.source = take(kWinogradPoints * f.source_step);
-  room.products = reinterpret_cast<float*>(take(kWinogradPoints * f.product_step * 4));
-  room.weights = take(f.packs_ahead ? 0 : f.group * 2 * kWinogradPoints * kSplitBlock);
-  room.zeros = reinterpret_cast<float*>(take(round_up(s.ic, kWinogradLanes) * 4));
-  room.offset = reinterpret_cast<int64_t*>(take(f.depth * 8));
-  room.pair_offset = reinterpret_cast<int64_t*>(take(f.depth * 8));
-  if (bytes) *bytes = at;
+  Cut cut(memory);
+  cut.take(room.source, kWinogradPoints * f.source_step);
+  cut.take(room.products, kWinogradPoints * f.product_step);
+  cut.take(room.weights, f.packs_ahead ? 0 : f.group * 2 * kWinogradPoints * kSplitBlock);
+  cut.take(room.zeros, round_up(s.ic, kWinogradLanes));
+  cut.take(room.offset, f.depth);
+  cut.take(room.pair_offset, f.depth);
+  if (bytes) *bytes = cut.bytes();
   return room;
 }
 
