@@ -4,9 +4,9 @@
 
 namespace cnnmath::CNNMATH_ISA {
 
-// Up to so many numbers of a pixel this is faster than the transpose of a square.
+// Up to so many numbers of a pixel this is faster than the transpose of a square, whose pixels are stored one by one.
 template <class T>
-constexpr int kMostInterleaved = Vec<T>::lanes >= 4 * 4 ? 4 : Vec<T>::lanes / 4;
+constexpr int kMostInterleaved = Vec<T>::lanes / (Vec<T>::lanes >= 16 ? 2 : 4);
 
 // Lane l of vector i becomes number from(i, l) of all that the vectors hold.
 template <class T, int R, class From>
@@ -15,7 +15,7 @@ static CNNMATH_INLINE void rearrange(Vec<T> (&v)[R], From from) {
   using Lane = typename Int<T>::Lane;
   if constexpr (R == 1) return;
   Vec<T> out[R];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int i = 0; i < R; ++i) {
     Int<T> lane, vector;
 #pragma GCC unroll 16
@@ -24,11 +24,11 @@ static CNNMATH_INLINE void rearrange(Vec<T> (&v)[R], From from) {
       vector.r[l] = static_cast<Lane>(from(i, l) / L);
     }
     out[i] = permute(v[0], lane);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int m = 1; m < R; ++m)
       out[i] = select(eq(vector, set1_int<T>(static_cast<Lane>(m))), permute(v[m], lane), out[i]);
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int i = 0; i < R; ++i) v[i] = out[i];
 }
 

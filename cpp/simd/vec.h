@@ -359,6 +359,15 @@ template <class T> static CNNMATH_INLINE void fma_to(Vec<T>& c, Vec<T> a, Vec<T>
   c = fma(a, b, c);
 #endif
 }
+// c += *a * b. AVX-512 spreads the number as it multiplies, which costs no instruction: for numbers that are used once.
+template <class T> static CNNMATH_INLINE void fma_to(Vec<T>& c, const T* a, Vec<T> b) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) asm("vfmadd231ps %1%{1to16%}, %2, %0" : "+v"(c.r) : "m"(*a), "v"(b.r));
+  else asm("vfmadd231pd %1%{1to8%}, %2, %0" : "+v"(c.r) : "m"(*a), "v"(b.r));
+#else
+  fma_to(c, broadcast(a), b);
+#endif
+}
 // c - a * b, as fma
 template <class T> static CNNMATH_INLINE Vec<T> fnma(Vec<T> a, Vec<T> b, Vec<T> c) {
   return fma(Vec<T>{-a.r}, b, c);

@@ -172,7 +172,7 @@ void run(const Task& t) {
 
 }  // namespace
 
-// Lanes of multiply-adds for a pixel, either way; a tile one vector wide runs at two thirds. In groups x must be copied.
+// Lanes of multiply-adds for a pixel, either way. In groups x must be copied.
 template <class T>
 bool few_grad_weight_pays(const ConvShape& s) {
   constexpr int64_t L = Vec<T>::lanes;
@@ -180,7 +180,8 @@ bool few_grad_weight_pays(const ConvShape& s) {
   if (s.groups > 1 && !merges_taps(s)) return false;
   const Plan<T> f = plan<T>(s);
   if (!f.merged && f.width < f.panels.padded() && f.width < int64_t{f.panels.wide} * L) return false;
-  const int64_t there = f.width * L * 3, here = f.panels.padded() * f.og * (f.panels.padded() == L ? 3 : 2);
+  const int64_t there = f.width * L * kNarrowHalves;
+  const int64_t here = f.panels.padded() * f.og * (f.panels.padded() == L ? kNarrowHalves : 2);
   return 5 * here < 4 * there && f.cg > 1;
 }
 

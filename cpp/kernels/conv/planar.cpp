@@ -49,29 +49,36 @@ PlanarPlan<T> plan(const Sweep<T>& s, int64_t together = 1) {
   return f;
 }
 
+// f.operator()<R>() for the R that is n, where so few numbers of a pixel are interleaved; else false.
+template <class T, int R = kMostInterleaved<T>, class F>
+CNNMATH_INLINE bool for_few(int64_t n, F f) {
+  if constexpr (R == 0) {
+    return false;
+  } else {
+    if (n != R) return for_few<T, R - 1>(n, f);
+    f.template operator()<R>();
+    return true;
+  }
+}
+
 // n pixels of R channels as planes, whole vectors of each: zeros behind the last pixel.
 template <class T, int R>
 void split_pixels(const T* from, int64_t n, T* to, int64_t plane) {
   constexpr int L = Vec<T>::lanes;
   for (int64_t q = 0; q < n; q += L) {
     Vec<T> v[R];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < R; ++k) v[k] = load_n(from + q * R + k * L, max_of((n - q) * R - k * L, 0));
     pixels_to_planes(v);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int k = 0; k < R; ++k) store(to + k * plane + q, v[k]);
   }
 }
 
 template <class T>
 void copy_pixels(const T* from, int64_t n, int64_t channels, T* to, int64_t plane) {
-  if constexpr (kMostInterleaved<T> >= 4) {
-    if (channels == 4) return split_pixels<T, 4>(from, n, to, plane);
-    if (channels == 3) return split_pixels<T, 3>(from, n, to, plane);
-  }
-  if constexpr (kMostInterleaved<T> >= 2) {
-    if (channels == 2) return split_pixels<T, 2>(from, n, to, plane);
-  }
+  const bool few = for_few<T>(channels, [&]<int R>() { split_pixels<T, R>(from, n, to, plane); });
+  if (few) return;
   for (int64_t q = 0; q < n; q += Vec<T>::lanes)
     pack_transposed(to + q, plane, from + q * channels, channels, channels, n - q);
 }
@@ -240,19 +247,25 @@ void put_pixels(const Ending<T>& ending, const T* sums, T* y, int64_t n) {
   }
 }
 
+// n pixels of R numbers from as many planes, pixels side by side. The planes are lost.
+template <class T, int R>
+CNNMATH_INLINE void store_pixels(Vec<T> (&planes)[R], T* y, int64_t n) {
+  constexpr int L = Vec<T>::lanes;
+  planes_to_pixels(planes);
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) store_n(y + i * L, planes[i], min_of(max_of(n * R - i * L, 0), L));
+}
+
 // R outputs, pixels side by side.
 template <class T, int R>
 void put_few(const Ending<T>& ending, const T* sums, T* y, int64_t n) {
-  constexpr int L = Vec<T>::lanes;
   Vec<T> v[R];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int i = 0; i < R; ++i) {
-    v[i] = load(sums + i * kMost * L) + (ending.bias ? set1(ending.bias[i]) : zero<T>());
+    v[i] = load(sums + i * kMost * Vec<T>::lanes) + (ending.bias ? set1(ending.bias[i]) : zero<T>());
     if (ending.relu) v[i] = max(zero<T>(), v[i]);
   }
-  planes_to_pixels(v);
-#pragma GCC unroll 4
-  for (int i = 0; i < R; ++i) store_n(y + i * L, v[i], min_of(max_of(n * R - i * L, 0), L));
+  store_pixels(v, y, n);
 }
 
 template <class T>
@@ -260,16 +273,9 @@ using Put = void (*)(const Ending<T>&, const T*, T*, int64_t);
 
 template <class T>
 Put<T> put_of(const Ending<T>& ending) {
-  if (ending.step != ending.outputs) return put_pixels<T>;
-  if (ending.outputs == 1) return put_few<T, 1>;
-  if constexpr (kMostInterleaved<T> >= 2) {
-    if (ending.outputs == 2) return put_few<T, 2>;
-  }
-  if constexpr (kMostInterleaved<T> >= 4) {
-    if (ending.outputs == 3) return put_few<T, 3>;
-    if (ending.outputs == 4) return put_few<T, 4>;
-  }
-  return put_pixels<T>;
+  Put<T> put = put_pixels<T>;
+  if (ending.step == ending.outputs) for_few<T>(ending.outputs, [&]<int R>() { put = put_few<T, R>; });
+  return put;
 }
 
 template <class T>
@@ -301,6 +307,91 @@ CNNMATH_INLINE void copy_bytes(uint8_t* to, const uint8_t* from, int64_t n) {
   for (; i < n; ++i) to[i] = from[i];
 }
 
+// The sums of two rows, [output][kMost][lane] each, and the vector of either from which on a vector of maxima is taken; `second` tells
+// whether another one follows it.
+template <class T>
+struct PoolSums {
+  const T *upper, *lower;
+  bool second;
+};
+
+// The largest of each window, for output o; without places where nobody asks for them.
+template <class T>
+CNNMATH_INLINE Largest<T> largest_of(const Ending<T>& ending, const PoolSums<T>& sums, int64_t o,
+                                     bool places) {
+  constexpr int L = Vec<T>::lanes;
+  const Vec<T> shift = set1(ending.bias ? ending.bias[o] : T{0});
+  const auto vector = [&](const T* row, bool there) __attribute__((always_inline)) {
+    if (!there) return zero<T>();
+    const Vec<T> r = load(row) + shift;
+    return ending.relu ? max(zero<T>(), r) : r;
+  };
+  const int64_t at = o * kMost * L;
+  const Vec<T> a = vector(sums.upper + at, true), b = vector(sums.upper + at + L, sums.second);
+  const Vec<T> c = vector(sums.lower + at, true), d = vector(sums.lower + at + L, sums.second);
+  Largest<T> best{evens(a, b), zero_int<T>()};
+  const Vec<T> others[3] = {odds(a, b), evens(c, d), odds(c, d)};
+#pragma GCC unroll 3
+  for (int i = 0; i < 3; ++i) {
+    if (places)
+      best.meet(others[i], i + 1);
+    else
+      best.value = max_nan(others[i], best.value);
+  }
+  return best;
+}
+
+// n pixels of maxima, and their codes unless code is null.
+template <class T>
+using PutLargest = void (*)(const Ending<T>& ending, const PoolSums<T>& sums, T* y, uint8_t* code, int64_t n);
+
+// R outputs.
+template <class T, int R>
+void put_largest_few(const Ending<T>& ending, const PoolSums<T>& sums, T* y, uint8_t* code, int64_t n) {
+  constexpr int L = Vec<T>::lanes;
+  Vec<T> values[R], places[R];
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) {
+    const Largest<T> best = largest_of(ending, sums, i, code != nullptr);
+    values[i] = best.value;
+    places[i] = from_bits<T>(best.place);
+  }
+  store_pixels(values, y, n);
+  if (!code) return;
+  planes_to_pixels(places);
+  uint8_t bytes[R * L + 8];  // copied eight at a time
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) store_u8<T>(bytes + i * L, bits(places[i]));
+  copy_bytes(code, bytes, n * R);
+}
+
+template <class T>
+void put_largest(const Ending<T>& ending, const PoolSums<T>& sums, T* y, uint8_t* code, int64_t n) {
+  constexpr int L = Vec<T>::lanes;
+  for (int64_t o = 0; o < ending.outputs; o += L) {
+    const int64_t m = min_of(ending.outputs - o, L);
+    Vec<T> values[L], places[L];
+    for (int64_t i = 0; i < L; ++i) {
+      Largest<T> best{zero<T>(), zero_int<T>()};
+      if (i < m) best = largest_of(ending, sums, o + i, code != nullptr);
+      values[i] = best.value;
+      places[i] = from_bits<T>(best.place);
+    }
+    transpose(values);
+    for (int64_t i = 0; i < n; ++i) store_n(y + o + i * ending.step, values[i], m);
+    if (!code) continue;
+    transpose(places);
+    // Each store runs over into the place of the next pixel, which comes after it.
+    uint8_t bytes[L * L + L];
+    for (int64_t i = 0; i < n; ++i) store_u8<T>(bytes + i * m, bits(places[i]));
+    if (m == ending.outputs) {
+      copy_bytes(code, bytes, n * m);
+    } else {
+      for (int64_t i = 0; i < n; ++i) copy_bytes(code + o + i * ending.step, bytes + i * m, m);
+    }
+  }
+}
+
 template <class T>
 void planar_pool_run(const Sweep<T>& s, const T* x, const void* packed, const T* bias, int64_t relu, T* y,
                      uint8_t* code, void* scratch, int64_t task) {
@@ -308,54 +399,22 @@ void planar_pool_run(const Sweep<T>& s, const T* x, const void* packed, const T*
   const PlanarPlan<T> f = plan(s, 2);
   const PlanarTask<T> work(s, f, packed, scratch, task);
   const int64_t columns = s.u.outs / 2;
+  const Ending<T> ending{bias, relu, s.oc, s.oc};
+  PutLargest<T> put = put_largest<T>;
+  for_few<T>(s.oc, [&]<int R>() { put = put_largest_few<T, R>; });
   T* const sums[2] = {work.sums, work.sums + sums_of(s)};
   for (int64_t image = work.image0; image < work.image1; ++image) {
     work.copy(x, image);
     for (int64_t t = work.row0; t < work.row1; t += 2) {
-      const int64_t out = (image * s.v.outs + t) / 2 * columns;
+      const int64_t row = (image * s.v.outs + t) / 2 * columns;
       for (int64_t q = 0; q < s.u.outs;) {
         const int nv = work.vectors(s.u.outs, q);
         work.stretch(t, q, nv, sums[0]);
         work.stretch(t + 1, q, nv, sums[1]);
         for (int v = 0; v < nv; v += 2) {
-          const int64_t first = q / 2 + v / 2 * L;  // pooled column
-          for (int64_t o0 = 0; o0 < s.oc; o0 += L) {
-            Vec<T> values[L], places[L];
-            for (int64_t i = 0; i < L; ++i) {
-              if (o0 + i >= s.oc) {
-                values[i] = places[i] = zero<T>();
-                continue;
-              }
-              const Vec<T> shift = set1(bias ? bias[o0 + i] : T{0});
-              const auto vector = [&](int row, int at) {
-                if (at >= nv) return zero<T>();
-                const Vec<T> r = load(sums[row] + ((o0 + i) * kMost + at) * L) + shift;
-                return relu ? max(zero<T>(), r) : r;
-              };
-              const Vec<T> a = vector(0, v), b = vector(0, v + 1), c = vector(1, v), d = vector(1, v + 1);
-              Largest<T> best{evens(a, b), zero_int<T>()};
-              best.meet(odds(a, b), 1);
-              best.meet(evens(c, d), 2);
-              best.meet(odds(c, d), 3);
-              values[i] = best.value;
-              places[i] = from_bits<T>(best.place);
-            }
-            transpose(values);
-            const int64_t m = min_of(s.oc - o0, L), end = min_of(columns - first, L);
-            T* to = y + (out + first) * s.oc + o0;
-            for (int64_t i = 0; i < end; ++i) store_n(to + i * s.oc, values[i], m);
-            if (!code) continue;
-            transpose(places);
-            // Each store runs over into the place of the next pixel, which comes after it.
-            uint8_t bytes[L * L + L];
-            for (int64_t i = 0; i < end; ++i) store_u8<T>(bytes + i * m, bits(places[i]));
-            uint8_t* place = code + (out + first) * s.oc + o0;
-            if (m == s.oc) {
-              copy_bytes(place, bytes, end * m);
-            } else {
-              for (int64_t i = 0; i < end; ++i) copy_bytes(place + i * s.oc, bytes + i * m, m);
-            }
-          }
+          const int64_t column = q / 2 + v / 2 * L, at = (row + column) * s.oc;
+          put(ending, {sums[0] + v * L, sums[1] + v * L, v + 1 < nv}, y + at, code ? code + at : nullptr,
+              min_of(columns - column, L));
         }
         q += int64_t{nv} * L;
       }
@@ -380,9 +439,9 @@ bool planar_pays(const Sweep<T>& s) {
            min_of(others.apart, others.together) * L / 20 * s.u.outs;
   }
   if (s.oc > L || s.oc > kPlanarRows) return false;
-  // Lanes spent on a pixel, either way; a tile one vector wide runs at two thirds.
+  // Lanes spent on a pixel, either way; turning pixels into planes and back takes an eighth more.
   const int64_t rows = s.oc == 1 ? 1 : round_up(s.oc, 2);
-  return rows * round_up(s.u.outs, L) * 3 < 4 * L * s.u.outs;
+  return rows * round_up(s.u.outs, L) * 9 < 4 * kNarrowHalves * L * s.u.outs;
 }
 
 template <class T>

@@ -229,7 +229,8 @@ bool scatter_pays(const ConvShape& s) {
   const double taps = static_cast<double>(s.kw) / static_cast<double>(s.sh * s.sw);
   const double windows =
       static_cast<double>(s.oh * s.ow * plan<T>(s).panels.padded()) * (1 + 8 / static_cast<double>(s.oc));
-  const double channels = static_cast<double>(s.h * s.w * round_up(s.c, L)) * taps * (s.c <= L ? 1.5 : 1);
+  const double channels =
+      static_cast<double>(s.h * s.w * round_up(s.c, L)) * taps * (s.c <= L ? kNarrowHalves / 2. : 1);
   const double planar = static_cast<double>(s.h * round_up(ceil_div(s.w, s.sw), L) * s.sw * s.c) * taps * 1.3;
   return windows < channels && (s.c > L || windows < planar);
 }

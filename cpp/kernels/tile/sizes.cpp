@@ -49,6 +49,18 @@ CNNMATH_INLINE void finish(Vec<T> (&acc)[M][NV], T* const* c, const TileCall<T>&
   }
 }
 
+// A number of A times a row of B.
+template <class T, int NV>
+CNNMATH_INLINE void multiply_row(Vec<T> (&acc)[NV], const T* a, const Vec<T> (&b)[NV]) {
+  if constexpr (NV == 1) {
+    fma_to(acc[0], a, b[0]);
+  } else {
+    const Vec<T> va = broadcast(a);
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) fma_to(acc[j], va, b[j]);
+  }
+}
+
 // One k: a column of A times a row of B.
 template <class T, int M, int NV>
 CNNMATH_INLINE void add_outer(Vec<T> (&acc)[M][NV], const T* const (&a)[M], int64_t k, const T* b) {
@@ -56,11 +68,7 @@ CNNMATH_INLINE void add_outer(Vec<T> (&acc)[M][NV], const T* const (&a)[M], int6
 #pragma GCC unroll 4
   for (int j = 0; j < NV; ++j) vb[j] = load(b + j * Vec<T>::lanes);
 #pragma GCC unroll 32
-  for (int i = 0; i < M; ++i) {
-    const Vec<T> va = broadcast(a[i] + k);
-#pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) fma_to(acc[i][j], va, vb[j]);
-  }
+  for (int i = 0; i < M; ++i) multiply_row(acc[i], a[i] + k, vb);
 }
 
 template <class T, int M, int NV>
@@ -108,11 +116,7 @@ void columns_tile(const T* const* a, T* const* c, const TileCall<T>& call) {
 #pragma GCC unroll 4
       for (int j = 0; j < NV; ++j) vb[j] = load(b + j * L);
 #pragma GCC unroll 32
-      for (int i = 0; i < M; ++i) {
-        const Vec<T> va = broadcast(x + i);
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; ++j) fma_to(acc[i][j], va, vb[j]);
-      }
+      for (int i = 0; i < M; ++i) multiply_row(acc[i], x + i, vb);
     }
   }
   finish<T, M, NV>(acc, c, call);

@@ -48,6 +48,13 @@ struct Tile {
 };
 
 constexpr int kTallestTile = 14;
+// What a multiply-add in a tile one vector wide takes, in halves of one in a wider tile: there each number of A is spread for one
+// multiplication alone, which AVX-512 does as it multiplies.
+#if defined(__AVX512F__)
+constexpr int kNarrowHalves = 2;
+#else
+constexpr int kNarrowHalves = 3;
+#endif
 // Widest tile in vectors.
 template <class T>
 int tile_max_vectors();
