@@ -91,16 +91,20 @@ void pack_panel_of(const Sweep<float>& s, const WeightsAt<float>& w, int64_t pan
 // A tile's numbers, to[point * source_step + channel].
 template <class Load>
 void put_source(const Sweep<float>& s, const Plan& f, Load load_pixels, float* to) {
-  for (int64_t k = 0; k < s.ic; k += L) {
-    Vec<float> v[6][6];
-    winograd_numbers(load_pixels, k, s.ic - k, v);
-    if (s.ic - k >= L) {
-#pragma GCC unroll 36
-      for (int p = 0; p < kWinogradPoints; ++p) store(to + p * f.source_step + k, v[p / 6][p % 6]);
-    } else {
-      for (int p = 0; p < kWinogradPoints; ++p)
-        store_n(to + p * f.source_step + k, v[p / 6][p % 6], s.ic - k);
-    }
+  const int64_t step = f.source_step;
+  for (int64_t k = 0; k < s.ic; k += L, to += L) {
+    const int64_t n = s.ic - k;
+    Vec<float> d[6][6];
+    load_pixels(k, n, d);
+    winograd_by_rows<6, 6>(d, 0, 6, winograd_input<float>, [&](int64_t i, const Vec<float>(&v)[6]) {
+      float* at = to + 6 * i * step;
+      if (n >= L) {
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; ++j) store(at + j * step, v[j]);
+      } else {
+        for (int j = 0; j < 6; ++j) store_n(at + j * step, v[j], n);
+      }
+    });
   }
 }
 

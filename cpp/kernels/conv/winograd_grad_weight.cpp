@@ -149,41 +149,31 @@ CNNMATH_INLINE void transform_tile(Load load_pixels, int64_t k0, int64_t n, int6
                                    bool whole, float* to, int64_t step, const float (&matrix)[6][N],
                                    F transform) {
   for (int64_t k = 0; k < n; k += L) {
-    Vec<float> in[N][N], half[6][N];
+    Vec<float> in[N][N];
     load_pixels(k0 + k, n - k, in);
-    const Vec<float>(*row)[N] = half + row0;
+    const auto put = [&](int64_t i, const Vec<float>(&out)[6]) __attribute__((always_inline)) {
+      float* at = to + i * 6 * step + k;
+      if (whole || n - k >= L) {
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; ++j) store(at + j * step, out[j]);
+      } else {
+        for (int j = 0; j < 6; ++j) store_n(at + j * step, out[j], n - k);
+      }
+    };
     if (rows == 1) {
-      Vec<float> factor[N];
+      Vec<float> factor[N], row[N], out[6];
 #pragma GCC unroll 6
       for (int i = 0; i < N; ++i) factor[i] = set1<float>(matrix[row0][i]);
 #pragma GCC unroll 6
       for (int q = 0; q < N; ++q) {
-        half[0][q] = factor[0] * in[0][q];
+        row[q] = factor[0] * in[0][q];
 #pragma GCC unroll 6
-        for (int i = 1; i < N; ++i) half[0][q] = fma(factor[i], in[i][q], half[0][q]);
+        for (int i = 1; i < N; ++i) row[q] = fma(factor[i], in[i][q], row[q]);
       }
-      row = half;
+      transform(row, out);
+      put(0, out);
     } else {
-#pragma GCC unroll 6
-      for (int q = 0; q < N; ++q) {
-        Vec<float> column[N], out[6];
-#pragma GCC unroll 6
-        for (int i = 0; i < N; ++i) column[i] = in[i][q];
-        transform(column, out);
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) half[i][q] = out[i];
-      }
-    }
-    for (int64_t r = 0; r < rows; ++r) {
-      Vec<float> out[6];
-      transform(row[r], out);
-      float* at = to + r * 6 * step + k;
-      if (whole || n - k >= L) {
-#pragma GCC unroll 6
-        for (int i = 0; i < 6; ++i) store(at + i * step, out[i]);
-      } else {
-        for (int i = 0; i < 6; ++i) store_n(at + i * step, out[i], n - k);
-      }
+      winograd_by_rows<N, 6>(in, row0, rows, transform, put);
     }
   }
 }

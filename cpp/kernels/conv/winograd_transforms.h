@@ -190,7 +190,30 @@ struct WinogradWindows {
   }
 };
 
-// In two dimensions: columns, then rows. `transform` maps In vectors to Out.
+// In two dimensions: columns, then rows [row0, row0 + rows) one by one, each given to put(row, its numbers). Unrolled, they would spill
+// numbers that are stored once anyway.
+template <int In, int Out, class F, class Put>
+static CNNMATH_INLINE void winograd_by_rows(const Vec<float> (&from)[In][In], int64_t row0, int64_t rows,
+                                            F transform, Put put) {
+  Vec<float> half[Out][In];
+#pragma GCC unroll 6
+  for (int q = 0; q < In; ++q) {
+    Vec<float> column[In], out[Out];
+#pragma GCC unroll 6
+    for (int i = 0; i < In; ++i) column[i] = from[i][q];
+    transform(column, out);
+#pragma GCC unroll 6
+    for (int i = 0; i < Out; ++i) half[i][q] = out[i];
+  }
+#pragma GCC unroll 1
+  for (int64_t i = row0; i < row0 + rows; ++i) {
+    Vec<float> out[Out];
+    transform(half[i], out);
+    put(i - row0, out);
+  }
+}
+
+// The same with all rows at hand. `transform` maps In vectors to Out.
 template <int In, int Out, class T, class F>
 static CNNMATH_INLINE void winograd_both(Vec<T> (&from)[In][In], Vec<T> (&to)[Out][Out], F transform) {
   Vec<T> half[Out][In];
