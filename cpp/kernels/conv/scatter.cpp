@@ -8,6 +8,7 @@
 // A task has some rows of dx, or some images, in scratch with their padding, and adds up there what meets them. The rows of a
 // register tile are pixels of one column of dy, from different rows and images: their windows' rows do not overlap.
 #include "kernels/conv/parts.h"
+#include "kernels/conv/sweep.h"
 #include "kernels/tile/pack.h"
 #include "kernels/tile/tile.h"
 #include "simd/whole.h"
@@ -17,11 +18,12 @@ namespace cnnmath::CNNMATH_ISA {
 namespace {
 
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 16;
-constexpr int64_t kTaskBytes = 192 << 10;  // of dx, that should stay in L2
-constexpr int64_t kTaskPixels = 8;         // of one column: a good tile,
-constexpr int64_t kMostBytes = 8 << 20;    // unless that takes more of dx
-constexpr int64_t kManyResidues = 4;       // each would be a sweep of its own
-constexpr int64_t kSpare = 16;             // repeated pointers for the last tile
+constexpr int64_t kTaskBytes = 192 << 10;    // of dx, that should stay in L2
+constexpr int64_t kTaskPixels = 8;           // of one column: a good tile,
+constexpr int64_t kMostBytes = 8 << 20;      // unless that takes more of dx
+constexpr int64_t kManyResidues = 4;         // each would be a sweep of its own
+constexpr int64_t kMostWeights = 512 << 10;  // bytes
+constexpr int64_t kSpare = 16;               // repeated pointers for the last tile
 
 template <class T>
 struct Plan {
@@ -227,10 +229,13 @@ bool scatter_pays(const ConvShape& s) {
   if (s.kw == 1 || grad_input_multiplies_fast<T>(s)) return false;
   constexpr int64_t L = Vec<T>::lanes;
   const double taps = static_cast<double>(s.kw) / static_cast<double>(s.sh * s.sw);
-  const double windows =
-      static_cast<double>(s.oh * s.ow * plan<T>(s).panels.padded()) * (1 + 8 / static_cast<double>(s.oc));
-  const double channels =
-      static_cast<double>(s.h * s.w * round_up(s.c, L)) * taps * (s.c <= L ? kNarrowHalves / 2. : 1);
+  // A tile has only so many rows as there are pixels of one column; many weights come from beyond L2 for each of its few.
+  const int64_t width = plan<T>(s).panels.padded(), tallest = s.n * s.oh;
+  const bool far = s.oc * s.kh * width * static_cast<int64_t>(sizeof(T)) > kMostWeights;
+  const double windows = static_cast<double>(s.oh * s.ow * width) * (1 + 8 / static_cast<double>(s.oc)) *
+                         (tallest < 4 ? 4 / static_cast<double>(tallest) : 1) * (far ? 1.5 : 1);
+  const double channels = static_cast<double>(s.h * s.w * round_up(s.c, L)) * taps *
+                          (s.c <= L ? kNarrowHalves / 2. : 1) * grad_sweep<T>(s, 0).done;
   const double planar = static_cast<double>(s.h * round_up(ceil_div(s.w, s.sw), L) * s.sw * s.c) * taps * 1.3;
   return windows < channels && (s.c > L || windows < planar);
 }

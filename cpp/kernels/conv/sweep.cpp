@@ -11,9 +11,56 @@ constexpr int64_t kTaskPixels = 96;                       // eight tiles of the 
 constexpr int64_t kTaskSource = 384 << 10;                // bytes of source that should stay in L2
 constexpr int64_t kWholeDepth = 1024;                     // a longer sum is cut, so that a panel of weights
 constexpr int64_t kCutDepth = 512;                        // stays near while all pixels pass over it
+// What tiles lose for each group of pixels that find the same taps: as much as for so many pixels.
+constexpr double kReachPixels = 0.8;
 
 bool inside(const Axis& a, int64_t size) {
   return a.taps == 0 || a.outs == 0 || (a.source_begin(0) >= 0 && a.source_end(a.outs) <= size);
+}
+
+// The part of the pairs of an output position and a tap that lie inside the map, and how often neighbours differ in their taps.
+struct Inside {
+  double part;
+  int64_t borders;
+};
+Inside inside_map(const Axis& a, int64_t size) {
+  int64_t pairs = 0, borders = 0;
+  for (int64_t i = 0; i < a.taps; ++i) {
+    const int64_t at = a.offset + i * a.offset_step;
+    const int64_t begin = at < 0 ? min_of(ceil_div(-at, a.source_step), a.outs) : 0;
+    const int64_t end = at < size ? min_of((size - 1 - at) / a.source_step + 1, a.outs) : 0;
+    pairs += max_of(end - begin, 0);
+    borders += (begin > 0) + (end < a.outs);
+  }
+  return {static_cast<double>(pairs) / static_cast<double>(a.outs * a.taps), borders};
+}
+
+Reach reach_from(const Axis& a, int64_t size, int64_t from, int64_t to) {
+  const auto taps_at = [&](int64_t position) {
+    const int64_t at = a.source_begin(position);
+    const int64_t tap1 = at < size ? min_of((size - 1 - at) / a.offset_step + 1, a.taps) : 0;
+    const int64_t tap0 = at < 0 ? min_of(ceil_div(-at, a.offset_step), tap1) : 0;
+    return Reach{position, position + 1, tap0, tap1};
+  };
+  Reach reach = taps_at(from);
+  for (; reach.to < to; ++reach.to) {
+    const Reach next = taps_at(reach.to);
+    if (next.tap0 != reach.tap0 || next.tap1 != reach.tap1) break;
+  }
+  return reach;
+}
+
+// f(rows, columns) for the outputs of rows [row0, row1), those together that find the same taps inside the map.
+template <class T, class F>
+void each_reach(const Sweep<T>& s, int64_t row0, int64_t row1, F f) {
+  for (Reach rows{}; row0 < row1; row0 = rows.to) {
+    rows = s.skips_rows ? reach_from(s.v, s.h, row0, row1) : Reach{row0, row1, 0, s.v.taps};
+    int64_t column = 0;
+    for (Reach columns{}; column < s.u.outs; column = columns.to) {
+      columns = s.skips_columns ? reach_from(s.u, s.w, column, s.u.outs) : Reach{0, s.u.outs, 0, s.u.taps};
+      f(rows, columns);
+    }
+  }
 }
 
 // Rows [from, to) and `columns` columns of one image's channels, zeros outside the map.
@@ -93,6 +140,20 @@ void plan_sweep(Sweep<T>& s) {
   s.image_blocks = ceil_div(s.n, s.images);
   if (s.image_blocks) s.images = ceil_div(s.n, s.image_blocks);
   s.source_rows = rows_of(s.rows);
+  s.skips_rows = s.skips_columns = false;
+  s.done = 1;
+  if (s.copies && s.v.outs * s.v.taps * s.u.outs * s.u.taps > 0) {
+    const Inside v = inside_map(s.v, s.h), u = inside_map(s.u, s.w);
+    const auto pays = [&](double saved, int64_t groups) {
+      return saved * static_cast<double>(s.images * s.v.outs * s.u.outs) >
+             kReachPixels * static_cast<double>(groups);
+    };
+    const int64_t row_groups = s.row_blocks + v.borders;
+    s.skips_rows = pays(1 - v.part, row_groups);
+    s.skips_columns = s.skips_rows && pays(1 - v.part * u.part, row_groups * (1 + u.borders)) &&
+                      pays(v.part * (1 - u.part), row_groups * u.borders);
+    s.done = (s.skips_rows ? v.part : 1) * (s.skips_columns ? u.part : 1);
+  }
   // Every task of a panel block copies its source anew: a few panels each.
   const int64_t panel_flops = 2 * s.depth * s.panels.width() * s.pixels() + 1;
   s.task_panels = min_of(max_of(kTaskFlops / panel_flops, 4), s.panels.count);
@@ -147,7 +208,7 @@ int64_t pixels_scratch(const Sweep<T>& s) {
 }
 
 template <class T>
-Pixels<T> find_pixels(const Sweep<T>& s, const T* x, T* y, void* scratch, int64_t task) {
+Pixels<T> find_pixels(const Sweep<T>& s, const T* x, T* y, void* scratch, int64_t task, bool apart) {
   int64_t rest = task / s.panel_blocks;
   Pixels<T> f{};
   f.group = rest % s.groups;
@@ -167,29 +228,36 @@ Pixels<T> find_pixels(const Sweep<T>& s, const T* x, T* y, void* scratch, int64_
   f.pixel_step = s.copies ? s.ic : s.c;
   f.row_step = f.pixel_step * (s.copies ? s.source_columns : s.w);
   const int64_t out_channels = s.groups * s.oc;
+  if (s.copies && s.v.taps) {
+    for (int64_t image = image0; image < image1; ++image)
+      copy_source(s, x + image * s.h * s.w * s.c, f.group * s.ic, s.v.source_begin(row0),
+                  s.v.source_end(row1), source + (image - image0) * s.source_rows * f.row_step);
+  }
   int64_t pixels = 0;
-  for (int64_t image = image0; image < image1; ++image) {
-    const T* base = x + image * s.h * s.w * s.c;
-    if (s.copies) {
-      T* copy = source + (image - image0) * s.source_rows * f.row_step;
-      if (s.v.taps) copy_source(s, base, f.group * s.ic, s.v.source_begin(row0), s.v.source_end(row1), copy);
-      base = copy;
-    } else {
-      base += s.v.source_begin(row0) * f.row_step + s.u.source_begin(0) * f.pixel_step;
-    }
-    for (int64_t t = row0; t < row1; ++t) {
-      const T* from = base + (t - row0) * s.v.source_step * f.row_step;
-      T* to =
-          y +
-          ((image * s.out_h + s.v.out_begin + t * s.v.out_step) * s.out_w + s.u.out_begin) * out_channels +
-          f.group * s.oc;
-      for (int64_t q = 0; q < s.u.outs; ++q, ++pixels) {
-        a[pixels] = from + q * s.u.source_step * f.pixel_step;
-        c[pixels] = to + q * s.u.out_step * out_channels;
+  const auto list = [&](const Reach& rows, const Reach& columns) {
+    for (int64_t image = image0; image < image1; ++image) {
+      const T* base = s.copies ? source + (image - image0) * s.source_rows * f.row_step
+                               : x + image * s.h * s.w * s.c + s.v.source_begin(row0) * f.row_step +
+                                     s.u.source_begin(0) * f.pixel_step;
+      for (int64_t t = rows.from; t < rows.to; ++t) {
+        const T* from = base + (t - row0) * s.v.source_step * f.row_step;
+        T* to =
+            y +
+            ((image * s.out_h + s.v.out_begin + t * s.v.out_step) * s.out_w + s.u.out_begin) * out_channels +
+            f.group * s.oc;
+        for (int64_t q = columns.from; q < columns.to; ++q, ++pixels) {
+          a[pixels] = from + q * s.u.source_step * f.pixel_step;
+          c[pixels] = to + q * s.u.out_step * out_channels;
+        }
       }
     }
-  }
+  };
+  if (apart)
+    each_reach(s, row0, row1, list);
+  else
+    list({row0, row1, 0, s.v.taps}, {0, s.u.outs, 0, s.u.taps});
   f.count = pixels;
+  f.images = image1 - image0, f.row0 = row0, f.row1 = row1;
   for (int64_t i = 0; pixels && i < kSparePixels; ++i) {
     a[pixels + i] = a[pixels - 1];
     c[pixels + i] = c[pixels - 1];
@@ -229,22 +297,61 @@ void direct_pack(const Sweep<T>& s, const WeightsAt<T>& w, void* packed, int64_t
   }
 }
 
+// What pixels alike have in common: the blocks of k inside the map (TileCall), all of one length.
+struct Blocks {
+  int64_t count, run;
+};
+
+// Sums `blocks` of a panel of weights for some pixels.
+template <class T>
+void sum_pixels(const Sweep<T>& s, const T* const* a, T* const* c, int64_t count, const Deal<T>& deal,
+                const Blocks& blocks, TileCall<T> call, const T* bias, int64_t relu) {
+  const int64_t *a_offset = call.a_offset, *b_offset = call.b_offset;
+  const auto last = [&] {
+    call.bias = bias;
+    call.relu = relu;
+  };
+  call.blocks = blocks.count;
+  call.depth = blocks.run;
+  if (s.depth <= kWholeDepth || blocks.count == 0) {
+    last();
+    run_rows(a, c, count, deal, call);
+  } else if (blocks.run <= kCutDepth) {
+    const int64_t together = kCutDepth / blocks.run;
+    for (int64_t b = 0; b < blocks.count; b += together) {
+      call.blocks = min_of(together, blocks.count - b);
+      call.a_offset = a_offset + b;
+      call.b_offset = b_offset + b;
+      if (b + together >= blocks.count) last();
+      run_rows(a, c, count, deal, call);
+      call.accumulate = 1;
+    }
+  } else {
+    const int64_t piece = ceil_div(blocks.run, ceil_div(blocks.run, kCutDepth));
+    call.blocks = 1;
+    for (int64_t b = 0; b < blocks.count; ++b) {
+      for (int64_t k = 0; k < blocks.run; k += piece) {
+        const int64_t a_at = a_offset[b] + k, b_at = b_offset[b] + k * call.ldb;
+        call.a_offset = &a_at;
+        call.b_offset = &b_at;
+        call.depth = min_of(piece, blocks.run - k);
+        if (b == blocks.count - 1 && k + piece >= blocks.run) last();
+        run_rows(a, c, count, deal, call);
+        call.accumulate = 1;
+      }
+    }
+  }
+}
+
 template <class T>
 void direct_run(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, const void* packed, const T* bias,
                 int64_t relu, T* y, void* scratch, int64_t task) {
   const int64_t panel_block = task % s.panel_blocks;
-  const Pixels<T> pixels = find_pixels(s, x, y, scratch, task);
+  const Pixels<T> pixels = find_pixels(s, x, y, scratch, task, true);
   if (!pixels.count) return;
-  const T* const* a = pixels.source;
-  T* const* c = pixels.out;
-  const int64_t group = pixels.group;
-  int64_t *a_offset = pixels.a_offset, *b_offset = pixels.b_offset;
-  const int64_t row_step = pixels.row_step, pixel_step = pixels.pixel_step;
-
+  const int64_t group = pixels.group, pixel_step = pixels.pixel_step;
   // Taps next to each other in memory are one run.
   const bool merged = s.u.taps == 1 || (s.u.offset_step == 1 && pixel_step == s.ic);
-  const int64_t blocks = merged ? s.v.taps : s.v.taps * s.u.taps;
-  const int64_t run = blocks ? s.depth / blocks : 0;
   const int64_t panel_end = min_of((panel_block + 1) * s.task_panels, s.panels.count);
   int deal_vectors = s.panels.vectors(panel_block * s.task_panels);
   Deal<T> deal(row_tiles<T>(deal_vectors), deal_vectors, false);
@@ -258,48 +365,24 @@ void direct_run(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, const void
     const T* weights =
         packed ? static_cast<const T*>(packed) + s.depth * (group * s.panels.padded() + s.panels.begin(j))
                : w.base + group * w.group_step + s.panels.begin(j);
-    for (int64_t b = 0; b < blocks; ++b) {
-      a_offset[b] =
-          merged ? b * s.v.offset_step * row_step
-                 : b / s.u.taps * s.v.offset_step * row_step + b % s.u.taps * s.u.offset_step * pixel_step;
-      b_offset[b] = b * run * ldb;
-    }
+    const TileCall<T> call{0, pixels.a_offset,   pixels.b_offset,     0,       weights, ldb,
+                           0, s.panels.begin(j), s.panels.columns(j), nullptr, 0,       0};
     const T* panel_bias = bias ? bias + group * s.oc + s.panels.begin(j) : nullptr;
-    TileCall<T> call{
-        blocks,  a_offset, b_offset, run, weights, ldb, 0, s.panels.begin(j), s.panels.columns(j),
-        nullptr, 0,        0};
-    const auto last = [&] {
-      call.bias = panel_bias;
-      call.relu = relu;
-    };
-    if (s.depth <= kWholeDepth) {
-      last();
-      run_rows(a, c, pixels.count, deal, call);
-    } else if (run <= kCutDepth) {
-      const int64_t together = kCutDepth / run;
-      for (int64_t b = 0; b < blocks; b += together) {
-        call.blocks = min_of(together, blocks - b);
-        call.a_offset = a_offset + b;
-        call.b_offset = b_offset + b;
-        if (b + together >= blocks) last();
-        run_rows(a, c, pixels.count, deal, call);
-        call.accumulate = 1;
-      }
-    } else {
-      const int64_t piece = ceil_div(run, ceil_div(run, kCutDepth));
-      call.blocks = 1;
-      for (int64_t b = 0; b < blocks; ++b) {
-        for (int64_t k = 0; k < run; k += piece) {
-          const int64_t a_at = a_offset[b] + k, b_at = b_offset[b] + k * ldb;
-          call.a_offset = &a_at;
-          call.b_offset = &b_at;
-          call.depth = min_of(piece, run - k);
-          if (b == blocks - 1 && k + piece >= run) last();
-          run_rows(a, c, pixels.count, deal, call);
-          call.accumulate = 1;
+    int64_t done = 0;
+    each_reach(s, pixels.row0, pixels.row1, [&](const Reach& rows, const Reach& columns) {
+      const int64_t taps = columns.tap1 - columns.tap0;
+      Blocks blocks{0, merged ? taps * s.ic : s.ic};
+      for (int64_t v = rows.tap0; taps && v < rows.tap1; ++v) {
+        for (int64_t u = columns.tap0; u < (merged ? columns.tap0 + 1 : columns.tap1); ++u) {
+          pixels.a_offset[blocks.count] =
+              v * s.v.offset_step * pixels.row_step + u * s.u.offset_step * pixel_step;
+          pixels.b_offset[blocks.count++] = (v * s.u.taps + u) * s.ic * ldb;
         }
       }
-    }
+      const int64_t count = pixels.images * (rows.to - rows.from) * (columns.to - columns.from);
+      sum_pixels(s, pixels.source + done, pixels.out + done, count, deal, blocks, call, panel_bias, relu);
+      done += count;
+    });
   }
 }
 
@@ -340,8 +423,9 @@ template Sweep<float> grad_sweep<float>(const ConvShape&, int64_t);
 template Sweep<double> grad_sweep<double>(const ConvShape&, int64_t);
 template int64_t pixels_scratch<float>(const Sweep<float>&);
 template int64_t pixels_scratch<double>(const Sweep<double>&);
-template Pixels<float> find_pixels<float>(const Sweep<float>&, const float*, float*, void*, int64_t);
-template Pixels<double> find_pixels<double>(const Sweep<double>&, const double*, double*, void*, int64_t);
+template Pixels<float> find_pixels<float>(const Sweep<float>&, const float*, float*, void*, int64_t, bool);
+template Pixels<double> find_pixels<double>(const Sweep<double>&, const double*, double*, void*, int64_t,
+                                            bool);
 template SweepWay<float> direct_way<float>();
 template SweepWay<double> direct_way<double>();
 

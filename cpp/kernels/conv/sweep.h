@@ -25,6 +25,11 @@ struct Axis {
   }
 };
 
+// Output positions [from, to) of an axis that find the same taps, [tap0, tap1), inside the map.
+struct Reach {
+  int64_t from, to, tap0, tap1;
+};
+
 Axis forward_axis(int64_t outs, int64_t taps, int64_t stride, int64_t dilation, int64_t pad);
 
 // The positions r, r + stride, ... of x. Position r + stride * t met, through tap i, position
@@ -46,6 +51,9 @@ struct Sweep {
   int64_t depth;         // length of the whole sum
   bool copies;           // the source is copied to scratch, padded
   int64_t images, rows;  // of a task
+  // In direct_way taps outside the map are skipped; else they meet the zeros of the copy.
+  bool skips_rows, skips_columns;
+  double done;  // the part of all pairs of an output and a tap that is left then
   int64_t task_panels;
   int64_t image_blocks, row_blocks, panel_blocks;
   int64_t source_rows, source_columns;  // of one image in scratch
@@ -108,6 +116,7 @@ constexpr int64_t kSparePixels = 16;  // repeated pointers behind the last ones
 template <class T>
 struct Pixels {
   int64_t group, count;
+  int64_t images, row0, row1;
   const T** source;              // of each pixel, its first tap
   T** out;                       // of each pixel, its first output
   int64_t row_step, pixel_step;  // of the source
@@ -115,8 +124,9 @@ struct Pixels {
 };
 template <class T>
 int64_t pixels_scratch(const Sweep<T>& s);
+// By image, row and column; or, `apart`, in the order of each_reach and then so.
 template <class T>
-Pixels<T> find_pixels(const Sweep<T>& s, const T* x, T* y, void* scratch, int64_t task);
+Pixels<T> find_pixels(const Sweep<T>& s, const T* x, T* y, void* scratch, int64_t task, bool apart = false);
 
 // The plain way, which takes every sweep: register tiles over pixels and outputs. Without packed weights it reads w in place,
 // which takes k_step >= the outputs of a panel, o_step = 1, and whole vectors of outputs.
