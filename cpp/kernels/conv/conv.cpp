@@ -48,8 +48,13 @@ struct Choice {
 };
 
 template <class T>
-ConvPart max_pool(const ConvShape&) {
-  return max_pool_part<T>();
+ConvPart max_pool(const ConvShape& s) {
+  return s.oc <= kFewOutputs ? max_pool_part<T>() : direct_pool_part<T>();
+}
+template <class T>
+bool max_pool_takes(const int64_t* p) {
+  const ConvShape& s = conv_shape(p);
+  return s.groups == 1 && (s.oc <= kFewOutputs || direct_pool_pays<T>(s));
 }
 template <class T>
 ConvPart max_pool_grad_weight(const ConvShape&) {
@@ -68,11 +73,11 @@ bool takes_grad_weight(const int64_t* p) {
   return grad_weight_part_of<float>(conv_shape(p)).run == winograd_grad_weight_part<float>().run;
 }
 
-#define KERNELS(T, dtype)                                                                    \
-  Choice<forward<T>>::kernel("conv2d", dtype, "x w bias? y", true),                          \
-      Choice<grad_input<T>>::kernel("conv2d_grad_input", dtype, "dy w dx", true),            \
-      Choice<grad_weight_part_of<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw", false), \
-      Choice<max_pool<T>>::kernel("conv2d_max_pool", dtype, "x w bias? y code?", true),      \
+#define KERNELS(T, dtype)                                                                                  \
+  Choice<forward<T>>::kernel("conv2d", dtype, "x w bias? y", true),                                        \
+      Choice<grad_input<T>>::kernel("conv2d_grad_input", dtype, "dy w dx", true),                          \
+      Choice<grad_weight_part_of<T>>::kernel("conv2d_grad_weight", dtype, "x dy dw", false),               \
+      Choice<max_pool<T>>::kernel("conv2d_max_pool", dtype, "x w bias? y code?", true, max_pool_takes<T>), \
       Choice<max_pool_grad_weight<T>>::kernel("conv2d_max_pool_grad_weight", dtype, "x dy code dw", false)
 
 constexpr Kernel kernels[] = {

@@ -213,6 +213,11 @@ bool grad_input_multiplies_fast(const ConvShape& s) {
   return winograd_pays(g) || (split_pays(g) && (s.c > 16 || s.sh * s.sw == 1));
 }
 
+template <class T>
+bool forward_is_direct(const ConvShape& s) {
+  return s.groups == 1 && way_of(forward_sweep<T>(s)).run == direct_way<T>().run;
+}
+
 #define PARTS(T)                                                                                            \
   template <>                                                                                               \
   ConvPart forward_part<T>() {                                                                              \
@@ -226,6 +231,7 @@ bool grad_input_multiplies_fast(const ConvShape& s) {
   ConvPart grad_input_part<T>() {                                                                           \
     return {grad_phases, grad_tasks<T>, grad_workspace<T>, grad_scratch<T>, grad_run<T>};                   \
   }                                                                                                         \
+  template bool forward_is_direct<T>(const ConvShape&);                                                     \
   template bool grad_input_multiplies_fast<T>(const ConvShape&);
 PARTS(float)
 PARTS(double)

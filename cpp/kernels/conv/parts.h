@@ -82,8 +82,18 @@ ConvPart winograd_max_pool_part();
 bool winograd_max_pool_takes(const ConvShape& s);
 ConvPart winograd_grad_input_part();
 bool winograd_grad_input_takes(const ConvShape& s);
+// With few outputs, whose pixels take the lanes.
+constexpr int64_t kFewOutputs = 8;
 template <class T>
 ConvPart max_pool_part();
+// By a direct convolution (direct_pool.cpp), and whether it pays.
+template <class T>
+bool direct_pool_pays(const ConvShape& s);
+template <class T>
+ConvPart direct_pool_part();
+// Whether conv2d does this shape in direct_way.
+template <class T>
+bool forward_is_direct(const ConvShape& s);
 template <class T>
 ConvPart max_pool_grad_weight_part();
 template <class T>

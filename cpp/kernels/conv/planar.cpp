@@ -321,23 +321,23 @@ CNNMATH_INLINE Largest<T> largest_of(const Ending<T>& ending, const PoolSums<T>&
                                      bool places) {
   constexpr int L = Vec<T>::lanes;
   const Vec<T> shift = set1(ending.bias ? ending.bias[o] : T{0});
-  const auto vector = [&](const T* row, bool there) __attribute__((always_inline)) {
-    if (!there) return zero<T>();
-    const Vec<T> r = load(row) + shift;
-    return ending.relu ? max(zero<T>(), r) : r;
-  };
   const int64_t at = o * kMost * L;
-  const Vec<T> a = vector(sums.upper + at, true), b = vector(sums.upper + at + L, sums.second);
-  const Vec<T> c = vector(sums.lower + at, true), d = vector(sums.lower + at + L, sums.second);
-  Largest<T> best{evens(a, b), zero_int<T>()};
-  const Vec<T> others[3] = {odds(a, b), evens(c, d), odds(c, d)};
-#pragma GCC unroll 3
-  for (int i = 0; i < 3; ++i) {
-    if (places)
-      best.meet(others[i], i + 1);
-    else
-      best.value = max_nan(others[i], best.value);
+  const auto end = [&](Vec<T> v) __attribute__((always_inline)) {
+    v = v + shift;
+    return ending.relu ? max(zero<T>(), v) : v;
+  };
+  const auto vector = [&](const T* row, bool there)
+                          __attribute__((always_inline)) { return there ? load(row + at) : zero<T>(); };
+  const Vec<T> a = vector(sums.upper, true), b = vector(sums.upper + L, sums.second);
+  const Vec<T> c = vector(sums.lower, true), d = vector(sums.lower + L, sums.second);
+  if (!places) {  // neither the bias nor relu changes the order
+    const Vec<T> left = max_nan(a, c), right = max_nan(b, d);
+    return {end(max_nan(evens(left, right), odds(left, right))), zero_int<T>()};
   }
+  Largest<T> best{end(evens(a, b)), zero_int<T>()};
+  best.meet(end(odds(a, b)), 1);
+  best.meet(end(evens(c, d)), 2);
+  best.meet(end(odds(c, d)), 3);
   return best;
 }
 

@@ -9,8 +9,7 @@ namespace {
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 16;  // about 40 us
 constexpr int64_t kTaskPixels = 96;                       // eight tiles of the tallest sort
 constexpr int64_t kTaskSource = 384 << 10;                // bytes of source that should stay in L2
-constexpr int64_t kWholeDepth = 1024;                     // a longer sum is cut, so that a panel of weights
-constexpr int64_t kCutDepth = 512;                        // stays near while all pixels pass over it
+constexpr int64_t kCutDepth = 512;                        // of its parts, while all pixels pass over it
 // What tiles lose for each group of pixels that find the same taps: as much as for so many pixels.
 constexpr double kReachPixels = 0.8;
 
@@ -197,6 +196,16 @@ Sweep<T> grad_sweep(const ConvShape& s, int64_t residue) {
   g.lasting = s.lasting != 0;
   plan_sweep(g);
   return g;
+}
+
+template <class T>
+Sweep<T> whole_images(Sweep<T> s, int64_t images) {
+  s.n = s.images = images;
+  s.rows = s.v.outs;
+  s.source_rows = s.v.outs && s.v.taps ? s.v.source_end(s.v.outs) - s.v.source_begin(0) : 0;
+  s.task_panels = s.panels.count;
+  s.image_blocks = s.row_blocks = s.panel_blocks = 1;
+  return s;
 }
 
 template <class T>
@@ -421,6 +430,8 @@ template Sweep<float> pool_sweep<float>(const ConvShape&);
 template Sweep<double> pool_sweep<double>(const ConvShape&);
 template Sweep<float> grad_sweep<float>(const ConvShape&, int64_t);
 template Sweep<double> grad_sweep<double>(const ConvShape&, int64_t);
+template Sweep<float> whole_images<float>(Sweep<float>, int64_t);
+template Sweep<double> whole_images<double>(Sweep<double>, int64_t);
 template int64_t pixels_scratch<float>(const Sweep<float>&);
 template int64_t pixels_scratch<double>(const Sweep<double>&);
 template Pixels<float> find_pixels<float>(const Sweep<float>&, const float*, float*, void*, int64_t, bool);

@@ -85,6 +85,9 @@ Sweep<T> pool_sweep(const ConvShape& s);
 // conv2d_grad_input, for one residue of the pixels (below stride * stride).
 template <class T>
 Sweep<T> grad_sweep(const ConvShape& s, int64_t residue);
+// A sweep's way over so many images, as one task; what it skips stays the same.
+template <class T>
+Sweep<T> whole_images(Sweep<T> s, int64_t images);
 template <class T>
 WeightsAt<T> forward_weights(const ConvShape& s, const Sweep<T>& f, const T* w) {
   return {w, s.kw, f.ic * s.oc, s.oc, 1, f.oc};
@@ -127,6 +130,8 @@ int64_t pixels_scratch(const Sweep<T>& s);
 // By image, row and column; or, `apart`, in the order of each_reach and then so.
 template <class T>
 Pixels<T> find_pixels(const Sweep<T>& s, const T* x, T* y, void* scratch, int64_t task, bool apart = false);
+
+constexpr int64_t kWholeDepth = 1024;  // a longer sum is cut, so that a panel of weights stays near
 
 // The plain way, which takes every sweep: register tiles over pixels and outputs. Without packed weights it reads w in place,
 // which takes k_step >= the outputs of a panel, o_step = 1, and whole vectors of outputs.

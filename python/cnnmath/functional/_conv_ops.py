@@ -20,7 +20,6 @@ Pair = tuple[int, int]
 
 IMAGES = (0, 2, 3, 1)  # NHWC
 WEIGHTS = (2, 3, 1, 0)  # [kh][kw][in][out]
-FEW = 8  # outputs that go into the lanes of pixels, with a max-pool behind them at once
 
 
 class Geometry(NamedTuple):
@@ -78,6 +77,14 @@ def _flops(weight: Shape, y: Shape) -> int:
     return 2 * prod(weight[1:]) * prod(y)
 
 
+def _takes(name: str, dtype: Any, fields: dict[str, int]) -> bool:
+    """Whether a kernel does a convolution of that shape."""
+    if dtype != np.float32 and "winograd" in name:
+        return False
+    kernel = _core.find_kernel(name, "f32" if dtype == np.float32 else "f64")
+    return kernel.takes([{**fields, "lasting": 0}[field] for field in kernel.fields.split()])
+
+
 class _Fused(Op):
     """A convolution that Winograd's kernels do together with what stands before and behind it."""
 
@@ -90,10 +97,7 @@ class _Fused(Op):
         return self._takes(node, self.kernel)
 
     def _takes(self, node: Node, name: str) -> bool:
-        if node.output.dtype != np.float32:
-            return False
-        kernel, fields = _core.find_kernel(name, "f32"), {**self._fields(node), "lasting": 0}
-        return kernel.takes([fields[field] for field in kernel.fields.split()])
+        return _takes(name, node.output.dtype, self._fields(node))
 
 
 class _Conv2d(_Fused):
@@ -133,8 +137,8 @@ class _Conv2d(_Fused):
     def with_max_pool(self, node: Node, geometry: Any) -> Op | None:
         if not _pools(node.attrs["geometry"], node.output.shape[2:], geometry):
             return None
-        by_winograd = self._takes(node, "conv2d_winograd_max_pool")
-        return conv2d_max_pool_op if by_winograd or node.output.shape[1] <= FEW else None
+        takes = any(self._takes(node, name) for name in ("conv2d_winograd_max_pool", "conv2d_max_pool"))
+        return conv2d_max_pool_op if takes else None
 
     def _fields(self, node: Node) -> dict[str, int]:
         x, weight = node.inputs[:2]
@@ -180,11 +184,11 @@ class _Conv2dMaxPool(Op):
         fields = _fields(
             x.shape, weight.shape, self._conv(node), node.attrs["geometry"], bool(node.attrs.get("relu"))
         )
-        if y.shape[1] <= FEW:  # too few for Winograd's filtering
-            low.call("conv2d_max_pool", [x, weight, bias, y, kept], weights=weight, **fields)
-        else:
+        if _takes("conv2d_winograd_max_pool", y.dtype, fields):
             args = [x, affine, weight, bias, y, kept]
             low.call("conv2d_winograd_max_pool", args, weights=weight, **fields)
+        else:
+            low.call("conv2d_max_pool", [x, weight, bias, y, kept], weights=weight, **fields)
 
     def _conv(self, node: Node) -> Shape:
         x, weight = node.inputs[:2]
