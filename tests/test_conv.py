@@ -238,6 +238,30 @@ def test_threads(x: Any, w: Any, args: Any, threads: Callable[[int], None], rng:
     same_bits_on_any_threads(threads, lambda *a: F.conv2d(*a, **args), *arrays)
 
 
+@pytest.mark.usefixtures("direct_convolutions")
+@pytest.mark.parametrize(
+    "shape, kernel, stride, padding",
+    [
+        ((300, 6, 6), (40, 3), 2, 1),
+        ((600, 5, 5), (33, 3), 1, 1),
+        ((20, 9, 9), (29, 9), 1, 4),
+        ((150, 12, 12), (44, 7), 1, 0),
+    ],
+)
+def test_taps_outside_the_map_do_not_tell_the_batch(
+    shape: tuple[int, ...], kernel: tuple[int, int], stride: int, padding: int, rng: np.random.Generator
+) -> None:
+    """Sums long enough to be cut; whether taps are skipped follows from how many images there are."""
+    outputs, size = kernel
+    x = rng.standard_normal((16, *shape)).astype(np.float32)
+    w = rng.standard_normal((outputs, shape[0], size, size)).astype(np.float32)
+    y = F.conv2d(x, w, stride=stride, padding=padding)
+    dx = F.conv_transpose2d(y, w, stride=stride, padding=padding)
+    for n in (1, 2, 3):
+        np.testing.assert_array_equal(F.conv2d(x[:n], w, stride=stride, padding=padding), y[:n])
+        np.testing.assert_array_equal(F.conv_transpose2d(y[:n], w, stride=stride, padding=padding), dx[:n])
+
+
 def test_an_image_does_not_depend_on_its_batch(rng: np.random.Generator) -> None:
     x, w = rng.standard_normal((9, 8, 11, 11), np.float32), rng.standard_normal((20, 8, 3, 3), np.float32)
     alone = np.concatenate([F.conv2d(x[i : i + 1], w, padding=1) for i in range(9)])

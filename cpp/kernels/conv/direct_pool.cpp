@@ -108,8 +108,7 @@ template <class T>
 bool direct_pool_pays(const ConvShape& s) {
   if (conv_flops(s) <= kSmallFlops || !forward_is_direct<T>(s)) return false;
   const Sweep<T> f = pool_sweep<T>(s);
-  // Sums cut into pieces would be cut elsewhere where taps are skipped, and the bits those of no convolution alone.
-  return image_size(f) > 0 && f.depth <= kWholeDepth && ceil_div(f.n, images_of(f)) >= kLeastTasks &&
+  return image_size(f) > 0 && ceil_div(f.n, images_of(f)) >= kLeastTasks &&
          image_size(f) * static_cast<int64_t>(sizeof(T)) <= kMostBytes;
 }
 

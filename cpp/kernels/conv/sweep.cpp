@@ -9,7 +9,8 @@ namespace {
 constexpr int64_t kTaskFlops = int64_t{kVecBytes} << 16;  // about 40 us
 constexpr int64_t kTaskPixels = 96;                       // eight tiles of the tallest sort
 constexpr int64_t kTaskSource = 384 << 10;                // bytes of source that should stay in L2
-constexpr int64_t kCutDepth = 512;                        // of its parts, while all pixels pass over it
+constexpr int64_t kWholeDepth = 1024;                     // a longer sum is cut, so that a panel of weights
+constexpr int64_t kCutDepth = 512;                        // stays near while all pixels pass over it
 // What tiles lose for each group of pixels that find the same taps: as much as for so many pixels.
 constexpr double kReachPixels = 0.8;
 
@@ -306,12 +307,13 @@ void direct_pack(const Sweep<T>& s, const WeightsAt<T>& w, void* packed, int64_t
   }
 }
 
-// What pixels alike have in common: the blocks of k inside the map (TileCall), all of one length.
+// What pixels alike have in common: the blocks of k inside the map (TileCall), all of one length, `run`; `whole` with the taps outside.
 struct Blocks {
-  int64_t count, run;
+  int64_t count, run, whole;
 };
 
-// Sums `blocks` of a panel of weights for some pixels.
+// Sums `blocks` of a panel of weights for some pixels. A long sum is cut at the same numbers k whatever is skipped, so that skipping
+// changes no bit: it is decided by how many images a task has.
 template <class T>
 void sum_pixels(const Sweep<T>& s, const T* const* a, T* const* c, int64_t count, const Deal<T>& deal,
                 const Blocks& blocks, TileCall<T> call, const T* bias, int64_t relu) {
@@ -325,26 +327,28 @@ void sum_pixels(const Sweep<T>& s, const T* const* a, T* const* c, int64_t count
   if (s.depth <= kWholeDepth || blocks.count == 0) {
     last();
     run_rows(a, c, count, deal, call);
-  } else if (blocks.run <= kCutDepth) {
-    const int64_t together = kCutDepth / blocks.run;
-    for (int64_t b = 0; b < blocks.count; b += together) {
-      call.blocks = min_of(together, blocks.count - b);
+  } else if (blocks.whole <= kCutDepth) {
+    const int64_t together = kCutDepth / blocks.whole * blocks.whole * call.ldb;
+    for (int64_t b = 0, end = 0; b < blocks.count; b = end) {
+      while (end < blocks.count && b_offset[end] / together == b_offset[b] / together) ++end;
+      call.blocks = end - b;
       call.a_offset = a_offset + b;
       call.b_offset = b_offset + b;
-      if (b + together >= blocks.count) last();
+      if (end == blocks.count) last();
       run_rows(a, c, count, deal, call);
       call.accumulate = 1;
     }
   } else {
-    const int64_t piece = ceil_div(blocks.run, ceil_div(blocks.run, kCutDepth));
+    const int64_t piece = ceil_div(blocks.whole, ceil_div(blocks.whole, kCutDepth));
     call.blocks = 1;
     for (int64_t b = 0; b < blocks.count; ++b) {
-      for (int64_t k = 0; k < blocks.run; k += piece) {
-        const int64_t a_at = a_offset[b] + k, b_at = b_offset[b] + k * call.ldb;
+      const int64_t begin = b_offset[b] / call.ldb % blocks.whole, end = begin + blocks.run;
+      for (int64_t k = begin; k < end; k += call.depth) {
+        const int64_t a_at = a_offset[b] + k - begin, b_at = b_offset[b] + (k - begin) * call.ldb;
         call.a_offset = &a_at;
         call.b_offset = &b_at;
-        call.depth = min_of(piece, blocks.run - k);
-        if (b == blocks.count - 1 && k + piece >= blocks.run) last();
+        call.depth = min_of(round_up(k + 1, piece), end) - k;
+        if (b == blocks.count - 1 && k + call.depth == end) last();
         run_rows(a, c, count, deal, call);
         call.accumulate = 1;
       }
@@ -380,7 +384,7 @@ void direct_run(const Sweep<T>& s, const T* x, const WeightsAt<T>& w, const void
     int64_t done = 0;
     each_reach(s, pixels.row0, pixels.row1, [&](const Reach& rows, const Reach& columns) {
       const int64_t taps = columns.tap1 - columns.tap0;
-      Blocks blocks{0, merged ? taps * s.ic : s.ic};
+      Blocks blocks{0, merged ? taps * s.ic : s.ic, merged ? s.u.taps * s.ic : s.ic};
       for (int64_t v = rows.tap0; taps && v < rows.tap1; ++v) {
         for (int64_t u = columns.tap0; u < (merged ? columns.tap0 + 1 : columns.tap1); ++u) {
           pixels.a_offset[blocks.count] =

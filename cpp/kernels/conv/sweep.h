@@ -131,8 +131,6 @@ int64_t pixels_scratch(const Sweep<T>& s);
 template <class T>
 Pixels<T> find_pixels(const Sweep<T>& s, const T* x, T* y, void* scratch, int64_t task, bool apart = false);
 
-constexpr int64_t kWholeDepth = 1024;  // a longer sum is cut, so that a panel of weights stays near
-
 // The plain way, which takes every sweep: register tiles over pixels and outputs. Without packed weights it reads w in place,
 // which takes k_step >= the outputs of a panel, o_step = 1, and whole vectors of outputs.
 template <class T>
