@@ -246,6 +246,7 @@ def test_threads(x: Any, w: Any, args: Any, threads: Callable[[int], None], rng:
         ((600, 5, 5), (33, 3), 1, 1),
         ((20, 9, 9), (29, 9), 1, 4),
         ((150, 12, 12), (44, 7), 1, 0),
+        ((36, 3, 134), (43, 3), 1, 0),
     ],
 )
 def test_taps_outside_the_map_do_not_tell_the_batch(

@@ -229,13 +229,16 @@ bool scatter_pays(const ConvShape& s) {
   if (s.kw == 1 || grad_input_multiplies_fast<T>(s)) return false;
   constexpr int64_t L = Vec<T>::lanes;
   const double taps = static_cast<double>(s.kw) / static_cast<double>(s.sh * s.sw);
-  // A tile has only so many rows as there are pixels of one column; many weights come from beyond L2 for each of its few.
-  const int64_t width = plan<T>(s).panels.padded(), tallest = s.n * s.oh;
+  // A tile has only so many rows as there are pixels of one column (in one image: the rule is one of the layer's shape); many weights come
+  // from beyond L2 for each of its few.
+  ConvShape one = s;
+  one.n = 1;
+  const int64_t width = plan<T>(s).panels.padded();
   const bool far = s.oc * s.kh * width * static_cast<int64_t>(sizeof(T)) > kMostWeights;
   const double windows = static_cast<double>(s.oh * s.ow * width) * (1 + 8 / static_cast<double>(s.oc)) *
-                         (tallest < 4 ? 4 / static_cast<double>(tallest) : 1) * (far ? 1.5 : 1);
+                         (s.oh < 4 ? 4 / static_cast<double>(s.oh) : 1) * (far ? 1.5 : 1);
   const double channels = static_cast<double>(s.h * s.w * round_up(s.c, L)) * taps *
-                          (s.c <= L ? kNarrowHalves / 2. : 1) * grad_sweep<T>(s, 0).done;
+                          (s.c <= L ? kNarrowHalves / 2. : 1) * grad_sweep<T>(one, 0).done;
   const double planar = static_cast<double>(s.h * round_up(ceil_div(s.w, s.sw), L) * s.sw * s.c) * taps * 1.3;
   return windows < channels && (s.c > L || windows < planar);
 }
