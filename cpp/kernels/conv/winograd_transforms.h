@@ -190,21 +190,28 @@ struct WinogradWindows {
   }
 };
 
-// In two dimensions: columns, then rows [row0, row0 + rows) one by one, each given to put(row, its numbers). Unrolled, they would spill
-// numbers that are stored once anyway.
-template <int In, int Out, class F, class Put>
-static CNNMATH_INLINE void winograd_by_rows(const Vec<float> (&from)[In][In], int64_t row0, int64_t rows,
-                                            F transform, Put put) {
-  Vec<float> half[Out][In];
+// Each column by itself. `transform` maps In vectors to Out.
+template <int In, int Out, class T, class F>
+static CNNMATH_INLINE void winograd_columns(const Vec<T> (&from)[In][In], Vec<T> (&half)[Out][In],
+                                            F transform) {
 #pragma GCC unroll 6
   for (int q = 0; q < In; ++q) {
-    Vec<float> column[In], out[Out];
+    Vec<T> column[In], out[Out];
 #pragma GCC unroll 6
     for (int i = 0; i < In; ++i) column[i] = from[i][q];
     transform(column, out);
 #pragma GCC unroll 6
     for (int i = 0; i < Out; ++i) half[i][q] = out[i];
   }
+}
+
+// In two dimensions: columns, then rows [row0, row0 + rows) one by one, each given to put(row, its numbers). Unrolled, they would spill
+// numbers that are stored once anyway.
+template <int In, int Out, class F, class Put>
+static CNNMATH_INLINE void winograd_by_rows(const Vec<float> (&from)[In][In], int64_t row0, int64_t rows,
+                                            F transform, Put put) {
+  Vec<float> half[Out][In];
+  winograd_columns(from, half, transform);
 #pragma GCC unroll 1
   for (int64_t i = row0; i < row0 + rows; ++i) {
     Vec<float> out[Out];
@@ -217,15 +224,7 @@ static CNNMATH_INLINE void winograd_by_rows(const Vec<float> (&from)[In][In], in
 template <int In, int Out, class T, class F>
 static CNNMATH_INLINE void winograd_both(Vec<T> (&from)[In][In], Vec<T> (&to)[Out][Out], F transform) {
   Vec<T> half[Out][In];
-#pragma GCC unroll 6
-  for (int q = 0; q < In; ++q) {
-    Vec<T> column[In], out[Out];
-#pragma GCC unroll 6
-    for (int i = 0; i < In; ++i) column[i] = from[i][q];
-    transform(column, out);
-#pragma GCC unroll 6
-    for (int i = 0; i < Out; ++i) half[i][q] = out[i];
-  }
+  winograd_columns(from, half, transform);
 #pragma GCC unroll 6
   for (int i = 0; i < Out; ++i) transform(half[i], to[i]);
 }
